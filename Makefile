@@ -1,0 +1,63 @@
+# make up      everything a fresh machine needs, then Tollhouse on http://127.0.0.1:8400
+# make test    the tests            make check   format, lint, types, layers
+# make bench   the benchmark        make lock    renew the locks (needs uv)
+
+PYTHON ?= python3
+VENV ?= .venv
+LOCKFLAGS ?= --upgrade
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --quiet $(LOCKFLAGS)
+
+.PHONY: up test check bench lock clean
+
+up: $(VENV)/run.stamp
+	@exec $(VENV)/bin/tollhouse up
+
+test: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest -n 2 -q
+
+check: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+bench: $(VENV)/run.stamp
+	$(VENV)/bin/python -m bench
+
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: see requirements/README.md" >&2; exit 1; }
+	$(LOCK) --group build --output-file requirements/run.txt
+	$(LOCK) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/run.stamp: $(VENV)/made.stamp requirements/run.txt pyproject.toml
+	@echo "Installing what Tollhouse runs on (the first time takes a minute) ..."
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/made.stamp requirements/dev.txt pyproject.toml
+	@echo "Installing what Tollhouse is tested with (the first time takes a minute) ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/made.stamp:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Tollhouse needs Python 3.11 or later, and $(PYTHON) is missing or older." >&2; \
+		echo "Install it, or name it: make PYTHON=/path/to/python3.11 up" >&2; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$found can't make virtual environments: its venv module is missing." >&2; \
+		echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	fi; \
+	"$$found" -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m tollhouse` is `tollhouse`."""
+
+from tollhouse.cli import main
+
+main()

@@ -1,0 +1,32 @@
+"""What the handlers share: the parts of the process, made once by the app."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from tollhouse.core.key import Mode
+from tollhouse.flows.spend import Teller
+from tollhouse.store.db import Database
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`mode` is the installation's; `clock` gives the real time, in UTC."""
+
+    db: Database
+    teller: Teller
+    secret: bytes
+    mode: Mode
+    clock: Callable[[], datetime]
+
+
+def state_of(request: Request) -> State:
+    state = request.app.state.tollhouse
+    assert isinstance(state, State)
+    return state
+
+
+Shared = Annotated[State, Depends(state_of)]

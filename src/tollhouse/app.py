@@ -1,0 +1,138 @@
+"""The web process: builds everything from a frozen Config and routes by the first part of the path."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tollhouse import __version__, api, migrations
+from tollhouse.api.state import State as ApiState
+from tollhouse.config import Config
+from tollhouse.core.errors import Overloaded
+from tollhouse.flows.auth import Identities
+from tollhouse.flows.spend import Teller
+from tollhouse.gateway import routes
+from tollhouse.gateway.http import send_error, send_json
+from tollhouse.gateway.providers import Providers
+from tollhouse.gateway.pump import Pumps
+from tollhouse.gateway.state import State as GatewayState
+from tollhouse.store import revision
+from tollhouse.store.db import Database
+
+# How long calls may go on after SIGTERM; the supervisor waits a little longer.
+GRACE_S = 25.0
+
+log = structlog.get_logger()
+
+
+class App:
+    """The ASGI application. `drain` is the first thing to happen on SIGTERM: no new work, calls under way may finish."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._draining = False
+        self._gateway: ASGIApp | None = None
+        self._api: ASGIApp | None = None
+        self._db: Database | None = None
+        self._pumps: Pumps | None = None
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._drain: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path.startswith("/v1/") and self._gateway is not None:
+            if self._draining and scope["method"] == "POST":
+                await send_error(send, Overloaded("This server is going down. Try again: another one answers."))
+                return
+            await self._gateway(scope, receive, send)
+        elif path in self._operations:
+            await self._operations[path](self, send)
+        elif self._api is not None:
+            await self._api(scope, receive, send)
+
+    def drain(self) -> None:
+        """Readiness off, no new calls. What runs may go on for the grace period, then it is settled as it stands."""
+        self._draining = True
+        if self._pumps is not None and self._drain is None:
+            self._drain = asyncio.get_running_loop().create_task(self._pumps.close(GRACE_S), name="drain")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except Exception as error:
+            log.error("the server cannot start", exc_info=error)
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.drain()
+        if self._drain is not None:
+            await self._drain
+        for close in reversed(self._closers):
+            await close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        config = self._config
+        assert config.database_url is not None
+        secret, mode = config.secret_key.get_secret_value().encode(), config.mode
+        self._db = db = Database(config.database_url)
+        await db.open()
+        self._closers.append(db.close)
+        teller = Teller(config.database_url, mode, clock)
+        await teller.open()
+        self._closers.append(teller.close)
+        providers = Providers(secret)
+        self._closers.append(providers.close)
+        self._pumps = Pumps(teller)
+        identities = Identities(db, secret)
+        self._gateway = routes.build(
+            GatewayState(db, teller, self._pumps, providers, identities, secret, mode, clock, config.body_max_bytes)
+        )
+        self._api = api.build(ApiState(db, teller, secret, mode, clock))
+
+    async def _healthz(self, send: Send) -> None:
+        await send_json(send, 200, b'{"status":"ok"}')
+
+    async def _version(self, send: Send) -> None:
+        await send_json(send, 200, msgspec.json.encode({"version": __version__}))
+
+    async def _readyz(self, send: Send) -> None:
+        failing = "draining" if self._draining else await self._failing()
+        body = {"status": "ready"} if failing is None else {"status": "not ready", "failing": failing}
+        await send_json(send, 200 if failing is None else 503, msgspec.json.encode(body))
+
+    async def _failing(self) -> str | None:
+        """The part that keeps this process from serving."""
+        if self._db is None:
+            return "starting"
+        try:
+            async with self._db.nobody() as tx:
+                found = await revision.current(tx)
+        except Overloaded:
+            return "database"
+        return None if found == migrations.head() else "migrations"
+
+    _operations: dict[str, Callable[["App", Send], Awaitable[None]]] = {  # noqa: RUF012 (a constant table of methods)
+        "/healthz": _healthz,
+        "/readyz": _readyz,
+        "/version": _version,
+    }
+
+
+def clock() -> datetime:
+    """The real time: read here and in the command line, passed on from there."""
+    return datetime.now(UTC)
+
+
+def build(config: Config) -> App:
+    return App(config)

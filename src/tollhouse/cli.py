@@ -1,0 +1,168 @@
+"""The command `tollhouse`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import psycopg
+import typer
+
+from tollhouse import __version__, config, data_directory, migrations
+from tollhouse.config import Config, ConfigError
+from tollhouse.trouble import Trouble
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Decides, meters, charges and routes calls to AI models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Settings are environment variables with the prefix TOLLHOUSE_; `tollhouse doctor` checks them.",
+)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys, name="key")
+
+
+@app.command()
+def up() -> None:
+    """Start everything: database, migrations, seed data, server and job worker, until Ctrl-C."""
+    from tollhouse import supervisor
+
+    supervisor.up(config.load())
+
+
+@app.command()
+def serve(
+    fd: Annotated[int | None, typer.Option(help="A listening socket to inherit, instead of host and port.")] = None,
+) -> None:
+    """Run one web process, until SIGTERM."""
+    from tollhouse import server
+
+    server.serve(_with_database(config.load()), fd)
+
+
+@app.command()
+def worker() -> None:
+    """Run one job worker, until SIGTERM."""
+    from tollhouse import jobs
+
+    _run(jobs.run(_with_database(config.load())))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the schema of this version."""
+    url = _database_url(config.read())
+    before = migrations.current(url)
+    migrations.upgrade(url)
+    after = migrations.current(url)
+    print(f"The database is at revision {after}" + ("." if after == before else f" (was {before or 'empty'})."))
+
+
+@app.command()
+def seed() -> None:
+    """Put the plans, the catalogue and, in test mode, the demo organisation into the database; safe to repeat."""
+    from tollhouse import seeding
+
+    settings = config.load()
+    made = seeding.seed_and_keep(settings, _database_url(settings))
+    print("The database holds the seed data of this version.")
+    for name, key in (("operator key", made.operator), ("demo key", made.demo)):
+        if key is not None:
+            print(f"  {name:<12}  {key}")
+
+
+@app.command("prove-ledger")
+def prove_ledger(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the failures as JSON.")] = False,
+) -> None:
+    """Recompute every balance from the ledger and check every invariant. Changes nothing; status 1 when one fails."""
+    from tollhouse.store.proof import prove
+
+    url = _database_url(config.read())
+
+    async def run() -> list[Any]:
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            return list(await prove(connection))
+
+    failures = _run(run())
+    if as_json:
+        print(json.dumps({"ok": not failures, "failures": [asdict(one) for one in failures]}, default=str, indent=2))
+    else:
+        for one in failures:
+            print(f"Invariant {one.number} fails: {one.statement}")
+            for row in one.rows:
+                print(f"  {row}")
+        print(f"{len(failures)} invariants fail." if failures else "Every invariant holds.")
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Check what Tollhouse needs, one line each; status 1 when something is wrong."""
+    from tollhouse import doctor
+
+    findings = doctor.examine()
+    for finding in findings:
+        print(finding.line())
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _with_database(settings: Config) -> Config:
+    return settings.model_copy(update={"database_url": _database_url(settings)})
+
+
+def _database_url(settings: Config) -> str:
+    """The database that was configured, else the embedded one if it runs. Raises Trouble when there is neither."""
+    url = settings.database_url or data_directory.read_url(settings.data_dir)
+    if url is None:
+        raise Trouble(
+            f"No database: start `tollhouse up`, which runs one in {settings.data_dir}, or set TOLLHOUSE_DATABASE_URL."
+        )
+    return url
+
+
+def main() -> None:
+    """Runs the command; a trouble becomes a sentence on stderr and status 1, or 2 when it is the configuration."""
+    debug = os.environ.get("TOLLHOUSE_LOG_LEVEL", "").lower() == "debug"
+    try:
+        app()
+    except (Trouble, psycopg.Error) as error:
+        if debug:
+            raise
+        print(f"tollhouse: {_sentence(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _sentence(error: Exception) -> str:
+    reason = str(error).strip()
+    if isinstance(error, psycopg.OperationalError):
+        return (
+            f"The database can't be reached: {reason}\nCheck TOLLHOUSE_DATABASE_URL and that the server runs; without "
+            "TOLLHOUSE_DATABASE_URL, that `tollhouse up` runs."
+        )
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return f"The database is not migrated ({reason.splitlines()[0]}). Run `tollhouse migrate`."
+    return reason

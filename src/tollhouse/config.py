@@ -1,0 +1,208 @@
+"""The settings of a process, read once from the environment and then frozen."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tollhouse.trouble import Trouble
+
+SECRET_KEY_LENGTH_MIN = 32
+VENDORS_WITH_KEY = ("openai", "anthropic", "google", "together")
+VENDORS = (*VENDORS_WITH_KEY, "ollama", "vllm")
+WORKERS_MAX = 256
+BODY_BYTES_MIN, BODY_BYTES_MAX = 1024, 1024**3
+EXPECTED = {
+    "mode": "test or live",
+    "port": "a number from 0 to 65535",
+    "workers": f"a number from 1 to {WORKERS_MAX}",
+    "body_max_bytes": f"a number of bytes from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}",
+    "log_level": "debug, info, warning or error",
+}
+
+
+class ConfigError(Trouble):
+    """One or more settings are wrong; `problems` holds a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(["The configuration is not usable:", *(f"  - {problem}" for problem in problems)]))
+
+
+@dataclass(frozen=True, slots=True)
+class VendorConnection:
+    """What the environment says about one vendor: a key, another address, or both."""
+
+    provider_id: str
+    base_url: str | None
+    key: SecretStr | None
+
+
+def default_data_dir() -> Path:
+    """Where the database and the generated secrets live when nobody says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/tollhouse")
+    shared = os.environ.get("XDG_DATA_HOME", "")
+    base = Path(shared) if os.path.isabs(shared) else Path.home() / ".local" / "share"
+    return base / "tollhouse"
+
+
+class Config(BaseSettings):
+    """Everything that can be set, each as `TOLLHOUSE_<NAME>`. Use `load` to read and complete it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TOLLHOUSE_",
+        env_file=None,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        validate_default=True,
+    )
+
+    mode: Literal["test", "live"] = "test"
+    database_url: str | None = Field(default=None, repr=False)  # None: the embedded PostgreSQL of data_dir
+    data_dir: Path = Field(default_factory=default_data_dir)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8400, ge=0, le=65535)  # 0: any free one
+    workers: int = Field(default=1, ge=1, le=WORKERS_MAX)
+    secret_key: SecretStr = SecretStr("")  # empty only in test mode before `load` has completed it
+    operator_key: SecretStr | None = None
+    body_max_bytes: int = Field(default=8 * 1024 * 1024, ge=BODY_BYTES_MIN, le=BODY_BYTES_MAX)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("mode", "log_level", mode="before")
+    @classmethod
+    def _in_lower_case(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_absolute(cls, value: Path) -> Path:
+        return Path(os.path.abspath(value.expanduser()))
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        length = len(value.get_secret_value())
+        remedy = "set it to at least 32 random characters, for example the output of: openssl rand -base64 48"
+        if length == 0 and info.data.get("mode") == "live":
+            raise ValueError(f"is required in live mode: {remedy}. Keep it: API keys and provider keys depend on it")
+        if 0 < length < SECRET_KEY_LENGTH_MIN:
+            raise ValueError(f"has {length} characters and needs {SECRET_KEY_LENGTH_MIN}: {remedy}")
+        return value
+
+    @field_validator("operator_key")
+    @classmethod
+    def _only_in_test_mode(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("mode") == "live":
+            raise ValueError("is for test mode only: unset it, and create a key with: tollhouse key create")
+        return value
+
+    def vendor_connections(self, environ: Mapping[str, str]) -> list[VendorConnection]:
+        """The vendors that `environ` names by `<VENDOR>_API_KEY` or `<VENDOR>_BASE_URL`, in a fixed order.
+
+        Raises ConfigError for an address that is not http or https."""
+        found, problems = [], []
+        for vendor in VENDORS:
+            key = environ.get(f"{vendor.upper()}_API_KEY", "").strip() if vendor in VENDORS_WITH_KEY else ""
+            base_url = environ.get(f"{vendor.upper()}_BASE_URL", "").strip().rstrip("/")
+            if base_url and not _is_http(base_url):
+                problems.append(
+                    f"{vendor.upper()}_BASE_URL must be an http or https address such as https://host/v1, "
+                    f"without a question mark or a password in it."
+                )
+            elif key or base_url:
+                found.append(VendorConnection(vendor, base_url or None, SecretStr(key) if key else None))
+        if problems:
+            raise ConfigError(problems)
+        return found
+
+
+def _is_http(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not (parts.query or parts.fragment or parts.username or parts.password)
+            and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        return False
+
+
+def read() -> Config:
+    """The configuration as the environment has it; touches no file. Raises ConfigError with every problem at once."""
+    problems = []
+    config = None
+    try:
+        config = Config()
+    except ValidationError as error:
+        problems = [_sentence(item["loc"], item["msg"], item.get("input")) for item in error.errors()]
+    try:
+        Config.model_construct().vendor_connections(os.environ)
+    except ConfigError as error:
+        problems += error.problems
+    if config is None or problems:
+        raise ConfigError(problems)
+    return config
+
+
+def load() -> Config:
+    """Like `read`, and in test mode without a secret key, takes the one kept in the data directory, made on first use.
+
+    Raises ConfigError, also when the data directory can't be written."""
+    config = read()
+    if config.secret_key.get_secret_value():
+        return config
+    return config.model_copy(update={"secret_key": SecretStr(_kept_secret(config.data_dir))})
+
+
+def _kept_secret(data_dir: Path) -> str:
+    path = data_dir / "secret-key"
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            # a whole file appears under the final name or none does, also when two processes start at once
+            draft = data_dir / f"secret-key.{secrets.token_hex(8)}"
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(48) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        secret = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            [f"The data directory {data_dir} can't be used ({error.strerror}): set TOLLHOUSE_DATA_DIR to one of yours."]
+        ) from error
+    if len(secret) < SECRET_KEY_LENGTH_MIN:
+        raise ConfigError([f"{path} is damaged. Restore it from a backup, or delete it: then every API key is void."])
+    return secret
+
+
+def _sentence(location: tuple[int | str, ...], message: str, given: object) -> str:
+    field = str(location[0])
+    text = message.removeprefix("Value error, ")
+    if text != message:  # our own words, which follow the name
+        return f"TOLLHOUSE_{field.upper()} {text}."
+    return f"TOLLHOUSE_{field.upper()} is {given!r} and must be {EXPECTED.get(field, text)}."

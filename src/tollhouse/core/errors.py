@@ -1,0 +1,280 @@
+"""Everything Tollhouse refuses, in one list; each face (OpenAI error, problem JSON, page) renders it its own way.
+
+    TollhouseError
+      Unauthenticated ......... 401  the key is missing, unknown, revoked or expired
+      Forbidden ............... 403  the key has not the scope, or the organisation is suspended
+      BadRequest .............. 400  the body is not what the endpoint takes (413 when too large)
+      NotFound ................ 404  also for what is another tenant's
+      Conflict ................ 409  the same idempotency key is still running, or the state forbids it
+      Mismatch ................ 422  the idempotency key was used with another body
+      ModelNotFound ........... 404
+      ModelDisabled ........... 403
+      NotConnected ............ 503  the model's provider has no connection
+      ModelLocked ............. 403  premium, and neither unlocked nor on trial
+      TrialExpired ............ 402  premium, and its trial messages are used up
+      CapabilityDenied ........ 403
+      PlanRequired ............ 403
+      PriceUnknown ............ 403  money in doubt is refused
+      InsufficientCredits ..... 402
+      LimitExceeded ........... 429  messages of a period
+        QuotaExceeded ......... 429  tokens of a period
+      Overloaded .............. 503  nothing was taken, nothing was sent to a provider
+      ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
+      ProviderBroke ........... 502  in the middle of an answer
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from tollhouse.core.money import format_credits
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What would help: kind is upgrade, top_up, unlock or wait."""
+
+    kind: str
+    price_cents: int | None = None
+    at: datetime | None = None
+
+
+class TollhouseError(Exception):
+    """A refusal. `code` and `status` are the API's; `str()` is a sentence for a person that names the remedy."""
+
+    code: ClassVar[str] = "error"
+    status: int = 500
+
+    def details(self) -> dict[str, object]:
+        """Fields beside code and message, as in API.md: model_id, price_cents, limit, used, remaining, resets_at ..."""
+        return {}
+
+    def hints(self) -> tuple[Hint, ...]:
+        return ()
+
+
+class Unauthenticated(TollhouseError):
+    code, status = "invalid_api_key", 401
+
+
+class Forbidden(TollhouseError):
+    code, status = "forbidden", 403
+
+
+class BadRequest(TollhouseError):
+    """`field` names the part of the body that is wrong, when one can be named."""
+
+    code, status = "invalid_request", 400
+
+    def __init__(self, message: str, field: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.field = field
+        self.status = status
+
+    def details(self) -> dict[str, object]:
+        return {"field": self.field} if self.field else {}
+
+
+class NotFound(TollhouseError):
+    code, status = "not_found", 404
+
+
+class Conflict(TollhouseError):
+    code, status = "conflict", 409
+
+
+class Mismatch(TollhouseError):
+    code, status = "idempotency_mismatch", 422
+
+
+class Overloaded(TollhouseError):
+    """Nothing was taken and nothing was sent; the caller may try again after `retry_after_s` seconds."""
+
+    code, status = "overloaded", 503
+    retry_after_s = 1
+
+
+@dataclass(eq=False)
+class ModelNotFound(TollhouseError):
+    model_id: str
+    code, status = "model_not_found", 404
+
+    def __str__(self) -> str:
+        return f"There is no model {self.model_id[:80]!r} here. GET /v1/models lists those that this key may ask for."
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id[:80]}
+
+
+@dataclass(eq=False)
+class ModelDisabled(TollhouseError):
+    model_id: str
+    code, status = "model_disabled", 403
+
+    def __str__(self) -> str:
+        return f"The model {self.model_id!r} is switched off at the moment. GET /v1/models lists the others."
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id}
+
+
+@dataclass(eq=False)
+class NotConnected(TollhouseError):
+    model_id: str
+    provider_id: str
+    code, status = "model_not_connected", 503
+
+    def __str__(self) -> str:
+        return (
+            f"No connection to {self.provider_id!r} is configured, so {self.model_id!r} cannot answer. An operator can add one."
+        )
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id}
+
+
+@dataclass(eq=False)
+class ModelLocked(TollhouseError):
+    model_id: str
+    price_cents: int | None
+    code, status = "model_locked", 403
+
+    def __str__(self) -> str:
+        price = f" for {format_price(self.price_cents)}" if self.price_cents else ""
+        return f"The model {self.model_id!r} is premium and not unlocked. Unlock it{price}, or choose a free model."
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id, "price_cents": self.price_cents}
+
+    def hints(self) -> tuple[Hint, ...]:
+        return (Hint("unlock", price_cents=self.price_cents),)
+
+
+@dataclass(eq=False)
+class TrialExpired(TollhouseError):
+    model_id: str
+    price_cents: int | None
+    total: int
+    code, status = "trial_expired", 402
+
+    def __str__(self) -> str:
+        price = f" for {format_price(self.price_cents)}" if self.price_cents else ""
+        return f"All {self.total} trial messages of {self.model_id!r} are used. Unlock it{price} to go on with it."
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id, "price_cents": self.price_cents, "trial_messages": self.total}
+
+    def hints(self) -> tuple[Hint, ...]:
+        return (Hint("unlock", price_cents=self.price_cents),)
+
+
+@dataclass(eq=False)
+class PriceUnknown(TollhouseError):
+    model_id: str
+    code, status = "price_unknown", 403
+
+    def __str__(self) -> str:
+        return f"The model {self.model_id!r} has no price in force, so it may not be called. An operator can set one."
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id}
+
+
+@dataclass(eq=False)
+class InsufficientCredits(TollhouseError):
+    """`needed_micros` is what this call may cost at most; `held_micros` is reserved by calls that are still running."""
+
+    needed_micros: int
+    spendable_micros: int
+    held_micros: int
+    period_end: datetime
+    code, status = "insufficient_credits", 402
+
+    def __str__(self) -> str:
+        held = f"; {format_credits(self.held_micros)} more are held by calls still running" if self.held_micros else ""
+        return (
+            f"This call may cost up to {format_credits(self.needed_micros)} credits and "
+            f"{format_credits(max(0, self.spendable_micros))} are left{held}. Top up, or lower max_tokens."
+        )
+
+    def details(self) -> dict[str, object]:
+        return {
+            "required": format_credits(self.needed_micros),
+            "spendable": format_credits(max(0, self.spendable_micros)),
+            "reserved": format_credits(self.held_micros),
+            "resets_at": self.period_end,
+        }
+
+    def hints(self) -> tuple[Hint, ...]:
+        return (Hint("top_up"), Hint("upgrade"), Hint("wait", at=self.period_end))
+
+
+@dataclass(eq=False)
+class LimitExceeded(TollhouseError):
+    """A window is full. `meter` messages or tokens; `resets_at` None for a window that never ends."""
+
+    scope: str
+    meter: str
+    period: str
+    limit: int
+    used: int
+    reserved: int
+    resets_at: datetime | None
+    model_id: str | None = None
+    code, status = "rate_limit_exceeded", 429
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit - self.used - self.reserved)
+
+    def __str__(self) -> str:
+        of_model = f" of {self.model_id!r}" if self.model_id else ""
+        when = f"; it resets at {self.resets_at:%Y-%m-%d %H:%M} UTC" if self.resets_at else ""
+        return (
+            f"The limit of {self.limit} {self.meter}{of_model} per {self.period} for this {self.scope} is reached "
+            f"({self.used} used, {self.reserved} held by calls still running){when}. Wait for that, or upgrade the plan."
+        )
+
+    def details(self) -> dict[str, object]:
+        found: dict[str, object] = {
+            "scope": self.scope,
+            "meter": self.meter,
+            "period": self.period,
+            "limit": self.limit,
+            "used": self.used,
+            "remaining": self.remaining,
+            "resets_at": self.resets_at,
+        }
+        return found | ({"model_id": self.model_id} if self.model_id else {})
+
+    def hints(self) -> tuple[Hint, ...]:
+        wait = (Hint("wait", at=self.resets_at),) if self.resets_at else ()
+        return (*wait, Hint("upgrade"))
+
+
+class QuotaExceeded(LimitExceeded):
+    """The same for tokens."""
+
+    code = "quota_exceeded"
+
+
+def format_price(cents: int | None) -> str:
+    """299 -> "$2.99"."""
+    return f"${(cents or 0) // 100}.{(cents or 0) % 100:02d}"
+
+
+class ProviderFailed(TollhouseError):
+    """The provider failed before it had answered anything: nothing was charged. `status` says how: 502 refused or broken,
+    504 too late, 503 busy, 429 it limits us, 400 it would not take the request."""
+
+    code, status = "provider_error", 502
+
+    def __init__(self, message: str, status: int = 502) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ProviderBroke(TollhouseError):
+    """The provider failed in the middle of its answer: what came until then is charged."""
+
+    code, status = "provider_broke", 502

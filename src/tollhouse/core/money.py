@@ -1,0 +1,42 @@
+"""Credits are integers of micro-credits (1e-6), provider cost is integers of nano-dollars (1e-9). Decimals exist at the edges only."""
+
+import re
+
+MICROS_PER_CREDIT = 1_000_000
+NANOS_PER_USD = 1_000_000_000
+# Ten billion credits: far above any real amount, far below what would overflow a 64-bit sum.
+MICROS_MAX = 10_000_000_000 * MICROS_PER_CREDIT
+
+_CREDITS = re.compile(r"-?[0-9]{1,11}(\.[0-9]{1,6})?", re.ASCII)
+
+
+def parse_credits(text: str) -> int:
+    """ "12.5" -> 12_500_000 micro-credits. ValueError on anything but digits with at most six decimals, or out of range."""
+    if not _CREDITS.fullmatch(text):
+        raise ValueError('credits are a decimal string with at most six decimals, for example "12.5"')
+    whole, _, fraction = text.lstrip("-").partition(".")
+    micros = int(whole) * MICROS_PER_CREDIT + int(fraction.ljust(6, "0"))
+    if micros > MICROS_MAX:
+        raise ValueError("more than 10000000000 credits in one amount")
+    return -micros if text.startswith("-") else micros
+
+
+def format_credits(micros: int) -> str:
+    """12_500_000 micro-credits -> "12.5"; no trailing zeros, never an exponent."""
+    return _decimal(micros, 6)
+
+
+def format_usd(nanos: int) -> str:
+    """1_500_000 nano-dollars -> "0.0015"."""
+    return _decimal(nanos, 9)
+
+
+def _decimal(units: int, places: int) -> str:
+    whole, fraction = divmod(abs(units), 10**places)
+    digits = str(fraction).rjust(places, "0").rstrip("0") if fraction else ""
+    return f"{'-' if units < 0 else ''}{whole}{'.' if digits else ''}{digits}"
+
+
+def divide_up(numerator: int, denominator: int) -> int:
+    """The quotient rounded up: a call never costs less than it cost us."""
+    return -(-numerator // denominator)

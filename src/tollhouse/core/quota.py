@@ -1,0 +1,100 @@
+"""Limits and their windows: a rule, and the counter of one subject in one period."""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from tollhouse.core.errors import LimitExceeded, QuotaExceeded
+from tollhouse.core.period import Kind, end_of, start_of
+
+Meter = Literal["messages", "tokens", "trial_messages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Which counter: whose, of what, in which period. `model_id` is empty when all models count together."""
+
+    subject_id: UUID
+    meter: Meter
+    period: Kind
+    starts_at: datetime
+    model_id: str = ""
+
+    @property
+    def window_id(self) -> UUID:
+        """Derived from everything the window is about, so that it needs no look-up to be found or made."""
+        about = f"{self.subject_id}/{self.meter}/{self.model_id}/{self.period}/{self.starts_at.isoformat()}"
+        return UUID(bytes=hashlib.md5(about.encode(), usedforsecurity=False).digest())
+
+
+def counter(subject_id: UUID, meter: Meter, period: Kind, now: datetime, model_id: str = "") -> Counter:
+    """The counter for something that happens now. The window in which a call started pays for it."""
+    return Counter(subject_id, meter, period, start_of(period, now), model_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What one call takes from one counter; `maximum` None counts without limiting, `scope` is for the refusal."""
+
+    counter: Counter
+    window_id: UUID
+    amount: int
+    maximum: int | None
+    scope: str
+
+
+@dataclass(slots=True)
+class Window:
+    """A counter's two numbers, never one: what is used, and what running calls may still use."""
+
+    counter: Counter
+    used: int = 0
+    reserved: int = 0
+
+
+@dataclass(slots=True)
+class Windows:
+    """The windows of one batch. Calls are decided one after another on it; `changed` is what must be written."""
+
+    by_id: dict[tuple[UUID, UUID], Window] = field(default_factory=dict)
+    changed: set[tuple[UUID, UUID]] = field(default_factory=set)
+
+    def check(self, organization_id: UUID, takes: list[Take]) -> None:
+        """LimitExceeded for the first take that does not fit; nothing changes."""
+        for take in takes:
+            if take.maximum is None:
+                continue
+            window = self.by_id.get((organization_id, take.window_id))
+            used, reserved = (window.used, window.reserved) if window else (0, 0)
+            if used + reserved + take.amount > take.maximum:
+                refusal = QuotaExceeded if take.counter.meter == "tokens" else LimitExceeded
+                raise refusal(
+                    scope=take.scope,
+                    meter=take.counter.meter,
+                    period=take.counter.period,
+                    limit=take.maximum,
+                    used=used,
+                    reserved=reserved,
+                    resets_at=end_of(take.counter.period, take.counter.starts_at),
+                    model_id=take.counter.model_id or None,
+                )
+
+    def reserve(self, organization_id: UUID, takes: list[Take]) -> None:
+        """Takes all; call `check` first."""
+        for take in takes:
+            key = (organization_id, take.window_id)
+            window = self.by_id.get(key)
+            if window is None:
+                window = self.by_id[key] = Window(take.counter)
+            window.reserved += take.amount
+            self.changed.add(key)
+
+    def settle(self, organization_id: UUID, window_id: UUID, reserved: int, used: int) -> None:
+        """Turns what a call had reserved into what it used; also above the limit, since it was used."""
+        key = (organization_id, window_id)
+        window = self.by_id[key]
+        window.reserved -= reserved
+        window.used += used
+        self.changed.add(key)

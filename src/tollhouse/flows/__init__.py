@@ -1,0 +1,1 @@
+"""Load facts, ask the core, write the plan: each in one transaction."""

@@ -1,0 +1,116 @@
+"""Who is calling? One answer for every carrier of a key."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tollhouse.core.errors import Forbidden, Unauthenticated
+from tollhouse.core.key import Mode, Scope, digest, looks_like_a_key
+from tollhouse.store import key as keys
+from tollhouse.store.catalogue import PLATFORM_ID
+from tollhouse.store.db import Database
+from tollhouse.store.key import KeyFound
+
+IDENTITIES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose key it is and what it may do, read a moment ago."""
+
+    organization_id: UUID
+    key_id: UUID
+    scopes: frozenset[Scope]
+    mode: Mode
+
+    @property
+    def actor(self) -> str:
+        """As it stands in the ledger and in the audit log."""
+        return f"key:{self.key_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What of a key never changes."""
+
+    organization_id: UUID
+    key_id: UUID
+
+
+def credential_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key in the headers (names in lower case, as ASGI has them): `Authorization: Bearer`, else `x-api-key`."""
+    from_x_api_key = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, credential = value.partition(b" ")
+            if scheme.lower() == b"bearer" and credential.strip():
+                return credential.strip().decode("latin-1")
+        elif name == b"x-api-key" and value.strip():
+            from_x_api_key = value.strip().decode("latin-1")
+    return from_x_api_key
+
+
+async def authenticate(db: Database, secret: bytes, credential: str | None, now: datetime) -> Caller:
+    """The caller whose key this is, looked up afresh. Unauthenticated when the key is missing, unknown, revoked or
+    expired (by the organisation's own time), Forbidden when the organisation is suspended."""
+    found = await _look_up(db, digest(secret, _key(credential)))
+    if found.revoked_at is not None:
+        raise Unauthenticated("This API key was revoked. Use another one.")
+    own_time = now + timedelta(microseconds=found.clock_offset_micros)
+    if found.expires_at is not None and found.expires_at <= own_time:
+        raise Unauthenticated(f"This API key expired at {found.expires_at:%Y-%m-%d %H:%M} UTC. Make a new one.")
+    if found.suspended_at is not None:
+        raise Forbidden("This organisation is suspended. Its owner can ask the operator why.")
+    return Caller(found.organization_id, found.id, frozenset(found.scopes), found.mode)
+
+
+def require(caller: Caller, *any_of: Scope) -> None:
+    """Forbidden, naming the scope, unless the key has one of these. `operator` counts on keys of the platform only."""
+    held = caller.scopes if caller.organization_id == PLATFORM_ID else caller.scopes - {"operator"}
+    if held.isdisjoint(any_of):
+        wanted = " or ".join(repr(scope) for scope in any_of)
+        raise Forbidden(f"This API key lacks the scope {wanted}. Use a key that has it, or have one made.")
+
+
+class Identities:
+    """Key to organisation, kept in memory for the gateway. Only what never changes is kept: whether the key still works
+    and what it may do is read again under the teller's lock, with every call."""
+
+    def __init__(self, db: Database, secret: bytes) -> None:
+        self._db = db
+        self._secret = secret
+        self._known: dict[bytes, Identity] = {}
+
+    async def identify(self, credential: str | None) -> Identity:
+        """Unauthenticated when there is no such key. The dictionary compares the whole digest; it is an HMAC under our
+        secret, so its timing tells nothing about a key. The unknown are not remembered: each costs a look-up."""
+        digested = digest(self._secret, _key(credential))
+        known = self._known.get(digested)
+        if known is None:
+            found = await _look_up(self._db, digested)
+            known = Identity(found.organization_id, found.id)
+            if len(self._known) >= IDENTITIES_MAX:
+                self._known.pop(next(iter(self._known)))  # the one that was seen first
+            self._known[digested] = known
+        return known
+
+
+def _key(credential: str | None) -> str:
+    if credential is None:
+        raise Unauthenticated("Send an API key as 'Authorization: Bearer th_...' or as 'x-api-key: th_...'.")
+    if not looks_like_a_key(credential):
+        raise Unauthenticated(
+            "This is no API key of Tollhouse, or not a whole one: th_live_ or th_test_, then 36 letters."
+        )
+    return credential
+
+
+async def _look_up(db: Database, digested: bytes) -> KeyFound:
+    async with db.nobody() as tx:
+        found = await keys.find(tx, digested)
+    if found is None:
+        raise Unauthenticated(
+            "There is no such API key here. Check to which installation it belongs, or make a new one."
+        )
+    return found

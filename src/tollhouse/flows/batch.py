@@ -1,0 +1,377 @@
+"""One batch of the teller: lock, read the facts of all operations, let the core decide one after another, write, commit.
+
+Three round trips: lock and facts; windows and grants; writes and commit. Nothing but SQL and the core's arithmetic
+happens while the organisations are locked.
+"""
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import assert_never
+from uuid import UUID
+
+from tollhouse.core.access import Admission, Catalogue, Facts, KeyFacts, decide, takes_of
+from tollhouse.core.credit import Account, MoreGrantsNeeded
+from tollhouse.core.errors import NotFound, TollhouseError
+from tollhouse.core.key import Mode, end_user_id, ordered_id
+from tollhouse.core.price import Quote, Usage
+from tollhouse.core.quota import Take, Windows
+from tollhouse.flows.fund import catch_up
+from tollhouse.flows.operation import (
+    Admit,
+    Admitted,
+    AnyOperation,
+    CatchUp,
+    Outcome,
+    Reap,
+    Release,
+    Renew,
+    Settle,
+    Settled,
+)
+from tollhouse.store import catalogue as catalogues
+from tollhouse.store import teller as store
+from tollhouse.store.db import TellerTx
+from tollhouse.store.teller import CheckpointFound, Locked, OpenReservation
+
+Key = tuple[UUID, UUID]
+# How long a call may stay silent before it counts as lost; a running call renews well before.
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One ask with its facts, and the windows that it may touch."""
+
+    organization_id: UUID
+    facts: Facts
+    takes: list[Take]
+
+
+@dataclass(slots=True)
+class Batch:
+    """The working copies of one transaction, and what must be written of it."""
+
+    now: datetime
+    mode: Mode
+    catalogue: Catalogue
+    organizations: dict[UUID, Locked]
+    asked: dict[int, Asked]
+    reservations: dict[Key, OpenReservation]
+    checkpoints: dict[Key, CheckpointFound]
+    windows: Windows = field(default_factory=Windows)
+    accounts: dict[UUID, Account] = field(default_factory=dict)
+    new_reservations: list[store.ReservationRow] = field(default_factory=list)
+    closed: list[store.ReservationClosed] = field(default_factory=list)
+    renewed: list[store.Checkpoint] = field(default_factory=list)
+    new_requests: list[store.RequestRow] = field(default_factory=list)
+    finished: list[store.RequestFinished] = field(default_factory=list)
+    new_attempts: list[store.AttemptRow] = field(default_factory=list)
+    attempts_finished: list[store.AttemptFinished] = field(default_factory=list)
+    usage: list[store.UsageRow] = field(default_factory=list)
+    end_users: dict[UUID, store.EndUserRow] = field(default_factory=dict)
+
+    def time_of(self, organization_id: UUID) -> datetime:
+        """The organisation's own time: real time, or ahead of it by its test clock."""
+        offset = self.organizations[organization_id].clock_offset_micros
+        return self.now + timedelta(microseconds=offset) if offset else self.now
+
+
+async def serve(
+    tx: TellerTx, operations: list[AnyOperation], now: datetime, catalogue: Catalogue | None, mode: Mode
+) -> tuple[list[object], Catalogue]:
+    """Serves the operations in one transaction and commits it. The answers are in their order, refusals among them as
+    exceptions; the catalogue is for the next batch. After an error the connection must be given up: that is the rollback."""
+    for grants_read in (store.GRANTS_READ, None):
+        batch = await _load(tx, operations, now, catalogue, mode)
+        await _load_working_copies(tx, batch, grants_read)
+        try:
+            answers = [_answer(batch, number, operation) for number, operation in enumerate(operations)]
+        except MoreGrantsNeeded:
+            continue
+        await _write(tx, batch)
+        return answers, batch.catalogue
+    raise AssertionError("all grants were loaded, and more were needed")
+
+
+async def _load(
+    tx: TellerTx, operations: list[AnyOperation], now: datetime, catalogue: Catalogue | None, mode: Mode
+) -> Batch:
+    ids = sorted({operation.organization_id for operation in operations})
+    asks = [
+        store.AskRow(n, one.organization_id, one.ask.key_id, one.ask.subject_id, one.ask.model_id)
+        for n, one in enumerate(operations)
+        if isinstance(one, Admit)
+    ]
+    closings = [(one.organization_id, one.reservation_id) for one in operations if not isinstance(one, Admit | CatchUp)]
+    reaps = [(one.organization_id, one.reservation_id) for one in operations if isinstance(one, Reap)]
+    async with tx.pipeline():
+        lock = await store.lock(tx, ids)
+        ask_facts = await store.ask_facts(tx, asks, now) if asks else None
+        reservations = await store.reservations(tx, closings) if closings else None
+        checkpoints = await store.checkpoints(tx, reaps) if reaps else None
+        organizations = await store.locked(lock)
+        found = [store.AskFacts(*row) for row in await ask_facts.fetchall()] if ask_facts else []
+        opened = await store.open_reservations(reservations) if reservations else {}
+        lost = [CheckpointFound(*row) for row in await checkpoints.fetchall()] if checkpoints else []
+    versions = {locked.catalogue_version for locked in organizations.values()}
+    if catalogue is None or not versions <= {catalogue.version}:
+        catalogue = await catalogues.load(tx)
+    batch = Batch(now, mode, catalogue, organizations, {}, opened, {(row.organization_id, row.request_id): row for row in lost})
+    await _catch_up(tx, batch)
+    for row in found:
+        operation = operations[row.n]
+        if isinstance(operation, Admit) and operation.organization_id in organizations:
+            facts = _facts(batch, operation.organization_id, row)
+            batch.asked[row.n] = Asked(operation.organization_id, facts, takes_of(operation.ask, facts))
+    return batch
+
+
+async def _catch_up(tx: TellerTx, batch: Batch) -> None:
+    """Whoever asks finds a balance of this moment: nothing depends on a job having run."""
+    due = [id_ for id_, locked in batch.organizations.items() if locked.balance.next_due_at <= batch.time_of(id_)]
+    for id_ in due:
+        await catch_up(tx, batch.organizations[id_], batch.catalogue, batch.time_of(id_))
+    if due:
+        batch.organizations |= await store.locked(await store.lock(tx, due))
+
+
+def _facts(batch: Batch, organization_id: UUID, row: store.AskFacts) -> Facts:
+    locked = batch.organizations[organization_id]
+    key = None
+    if row.mode is not None:
+        key = KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)  # type: ignore[arg-type]
+    plan = batch.catalogue.plans[locked.plan_id]
+    return Facts(batch.time_of(organization_id), plan, locked.suspended, key, row.entitled, batch.catalogue, batch.mode)
+
+
+async def _load_working_copies(tx: TellerTx, batch: Batch, grants_read: int | None) -> None:
+    ids = list(batch.organizations)
+    window_ids = {(asked.organization_id, take.window_id) for asked in batch.asked.values() for take in asked.takes}
+    grant_ids: set[Key] = set()
+    for key, reservation in batch.reservations.items():
+        window_ids.update((key[0], window_id) for window_id, _, _ in reservation.windows)
+        grant_ids.update((key[0], grant_id) for grant_id, _ in reservation.hold.grants)
+    async with tx.pipeline():
+        windows = await store.windows(tx, list(window_ids)) if window_ids else None
+        heads = await store.head_grants(tx, ids, grants_read)
+        held = await store.grants(tx, list(grant_ids)) if grant_ids else None
+        if windows is not None:
+            batch.windows = await store.found_windows(windows)
+        found = await store.found_grants(heads)
+        drawn = await store.found_grants(held) if held else []
+    for id_ in ids:
+        batch.accounts[id_] = Account(batch.organizations[id_].balance, {})
+    for id_, grant in found:
+        batch.accounts[id_].grants[grant.id] = grant
+    for account in batch.accounts.values():
+        account.complete = grants_read is None or len(account.grants) < grants_read
+    for id_, grant in drawn:
+        batch.accounts[id_].grants.setdefault(grant.id, grant)
+
+
+def _answer(batch: Batch, number: int, operation: AnyOperation) -> object:
+    if operation.organization_id not in batch.organizations:
+        return NotFound("There is no such organisation.")
+    try:
+        match operation:
+            case Admit():
+                return _admit(batch, number, operation)
+            case Settle():
+                return _settle(batch, operation)
+            case Release():
+                return _release(batch, operation)
+            case Renew():
+                return _renew(batch, operation)
+            case Reap():
+                return _reap(batch, operation)
+            case CatchUp():
+                return None
+    except TollhouseError as refusal:
+        return refusal
+    assert_never(operation)
+
+
+def _admit(batch: Batch, number: int, operation: Admit) -> Admitted:
+    organization_id = operation.organization_id
+    asked, account, now = batch.asked[number], batch.accounts[organization_id], batch.time_of(organization_id)
+    admission = decide(operation.ask, asked.facts, asked.takes, account, batch.windows)
+    id_ = ordered_id(batch.now, os.urandom(10))
+    _write_admission(batch, operation, admission, id_, now)
+    amount, available = admission.hold.amount_micros, account.balance.available_micros
+    return Admitted(id_, organization_id, admission, amount, available, now, batch.catalogue)
+
+
+def _write_admission(batch: Batch, operation: Admit, admission: Admission, id_: UUID, now: datetime) -> None:
+    ask, organization_id, quote = operation.ask, operation.organization_id, admission.quote
+    parts = {
+        "grants": admission.hold.grants,
+        "overdraft": admission.hold.overdraft_micros,
+        "windows": [(take.window_id, take.counter.meter, take.amount) for take in admission.takes],
+    }
+    batch.new_reservations.append(
+        store.ReservationRow(
+            organization_id, id_, ask.key_id, ask.subject_id, ask.channel, admission.model.id, quote.price.version,
+            quote.rate.version, quote.multiplier_permille, quote.charged, admission.trial, admission.hold.amount_micros, parts, "pending", now,
+            now + LEASE,
+        )
+    )  # fmt: skip
+    batch.new_requests.append(
+        store.RequestRow(
+            organization_id, id_, ask.key_id, ask.subject_id, operation.endpoint, ask.channel, admission.model.id,
+            operation.stream, "running", now,
+        )
+    )  # fmt: skip
+    route = admission.route
+    connection_id = route.connection.id if route.connection else None
+    batch.new_attempts.append(
+        store.AttemptRow(organization_id, id_, 1, admission.model.id, route.provider_id, connection_id, now)
+    )
+    if operation.external_user is not None:
+        user_id = end_user_id(organization_id, operation.external_user)
+        batch.end_users[user_id] = store.EndUserRow(organization_id, user_id, operation.external_user, now)
+
+
+def _find(batch: Batch, organization_id: UUID, reservation_id: UUID) -> OpenReservation:
+    reservation = batch.reservations.get((organization_id, reservation_id))
+    if reservation is None:
+        raise NotFound("There is no such reservation.")
+    return reservation
+
+
+def _quote(batch: Batch, reservation: OpenReservation) -> Quote:
+    """The terms the reservation was made at."""
+    prices = batch.catalogue.prices[reservation.model_id or ""]
+    price = next(one for one in prices if one.version == reservation.price_version)
+    rate = next(one for one in batch.catalogue.rates if one.version == reservation.rate_version)
+    return Quote(price, rate, reservation.multiplier_permille, reservation.charged)
+
+
+def _settle(batch: Batch, operation: Settle) -> Settled:
+    reservation = _find(batch, operation.organization_id, operation.reservation_id)
+    return _book(batch, reservation, operation.usage, operation.outcome, operation.provider_id, 1)
+
+
+def _book(
+    batch: Batch, reservation: OpenReservation, usage: Usage, outcome: Outcome, provider_id: str, attempt: int
+) -> Settled:
+    """Charges what was used, once: a repeated settlement answers what the first one charged."""
+    account, now = batch.accounts[reservation.organization_id], batch.time_of(reservation.organization_id)
+    quote = _quote(batch, reservation)
+    cost = quote.cost_nanos(usage)
+    if reservation.charged_micros is not None:
+        return Settled(reservation.charged_micros, cost, account.balance.available_micros, True)
+    charge, late = quote.charge_micros(usage), reservation.state != "pending"
+    if late:
+        account.settle_late(reservation.id, charge, now, "system")
+    else:
+        account.settle(reservation.id, reservation.hold, charge, now, "system")
+    for window_id, meter, amount in reservation.windows:
+        used = usage.tokens if meter == "tokens" else amount
+        batch.windows.settle(reservation.organization_id, window_id, 0 if late else amount, used)
+    _close(batch, reservation, reservation.state if late else "settled", charge, now, None)
+    _finish(batch, reservation, outcome, now, attempt, usage, cost)
+    batch.usage.append(
+        store.UsageRow(
+            reservation.organization_id, ordered_id(batch.now, os.urandom(10)), batch.now, reservation.created_at,
+            reservation.id, reservation.subject_id, reservation.key_id, reservation.channel, reservation.model_id,
+            provider_id, reservation.price_version, reservation.rate_version, reservation.multiplier_permille, 1,
+            usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens, reservation.trial,
+            usage.estimated, cost, charge, outcome.duration_ms, outcome.first_byte_ms,
+        )
+    )  # fmt: skip
+    return Settled(charge, cost, account.balance.available_micros, False)
+
+
+def _release(batch: Batch, operation: Release) -> int:
+    reservation = _find(batch, operation.organization_id, operation.reservation_id)
+    if reservation.state == "pending":
+        _give_back(batch, reservation, "released", operation.outcome, 1)
+    return batch.accounts[operation.organization_id].balance.available_micros
+
+
+def _give_back(batch: Batch, reservation: OpenReservation, state: str, outcome: Outcome, attempt: int) -> None:
+    now = batch.time_of(reservation.organization_id)
+    batch.accounts[reservation.organization_id].release(reservation.hold, now)
+    for window_id, _, amount in reservation.windows:
+        batch.windows.settle(reservation.organization_id, window_id, amount, 0)
+    _close(batch, reservation, state, None, now, outcome.error)
+    _finish(batch, reservation, outcome, now, attempt, None, None)
+
+
+def _close(
+    batch: Batch, reservation: OpenReservation, state: str, charge: int | None, now: datetime, reason: str | None
+) -> None:
+    reservation.state, reservation.charged_micros = state, charge
+    batch.closed.append(
+        store.ReservationClosed(reservation.organization_id, reservation.id, state, charge, now, reason)
+    )
+
+
+def _finish(
+    batch: Batch, reservation: OpenReservation, outcome: Outcome, now: datetime, attempt: int, usage: Usage | None, cost: int | None
+) -> None:
+    organization_id, id_ = reservation.organization_id, reservation.id
+    batch.finished.append(
+        store.RequestFinished(organization_id, id_, outcome.state, outcome.client_left, outcome.error, now)
+    )
+    first_byte_at = None
+    if outcome.first_byte_ms is not None:
+        first_byte_at = reservation.created_at + timedelta(milliseconds=outcome.first_byte_ms)
+    ended = {"done": "answered", "incomplete": "incomplete", "failed": "failed"}[outcome.state]
+    batch.attempts_finished.append(
+        store.AttemptFinished(
+            organization_id, id_, attempt, first_byte_at, now, ended, outcome.status,
+            usage.input_tokens if usage else None, usage.output_tokens if usage else None, cost, outcome.error,
+        )
+    )  # fmt: skip
+
+
+def _renew(batch: Batch, operation: Renew) -> datetime:
+    """A reservation that has been closed meanwhile is not opened again: its call will be settled late."""
+    reservation = _find(batch, operation.organization_id, operation.reservation_id)
+    expires_at = batch.time_of(operation.organization_id) + LEASE
+    if reservation.state == "pending":
+        batch.renewed.append(
+            store.Checkpoint(
+                operation.organization_id, reservation.id, expires_at, operation.input_tokens, operation.output_tokens
+            )
+        )
+        reservation.expires_at = expires_at
+    return reservation.expires_at
+
+
+def _reap(batch: Batch, operation: Reap) -> bool:
+    """What its process last wrote down is charged, flagged as estimated; a call that had produced nothing is released."""
+    reservation = _find(batch, operation.organization_id, operation.reservation_id)
+    now = batch.time_of(operation.organization_id)
+    if reservation.state != "pending" or reservation.expires_at > now:
+        return False
+    lost = batch.checkpoints.get((operation.organization_id, operation.reservation_id))
+    if lost is not None and lost.output_tokens:
+        usage = Usage(lost.input_tokens or 0, lost.output_tokens, estimated=True)
+        _book(batch, reservation, usage, Outcome("incomplete", error="process lost"), lost.provider_id, lost.number)
+    else:
+        _give_back(batch, reservation, "expired", Outcome("failed", error="process lost"), lost.number if lost else 1)
+    return True
+
+
+async def _write(tx: TellerTx, batch: Batch) -> None:
+    async with tx.pipeline():
+        if batch.end_users:
+            await store.insert_end_users(tx, list(batch.end_users.values()))
+        if batch.new_reservations:
+            await store.insert_reservations(tx, batch.new_reservations)
+            await store.insert_requests(tx, batch.new_requests)
+            await store.insert_attempts(tx, batch.new_attempts)
+        if batch.closed:
+            await store.close_reservations(tx, batch.closed)
+            await store.finish_requests(tx, batch.finished)
+            await store.finish_attempts(tx, batch.attempts_finished)
+        if batch.usage:
+            await store.insert_usage(tx, batch.usage)
+        if batch.renewed:
+            await store.write_checkpoints(tx, batch.renewed)
+        await store.write_windows(tx, batch.windows)
+        await store.write_accounts(tx, batch.accounts.values())
+        await tx.commit()

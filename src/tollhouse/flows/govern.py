@@ -1,0 +1,416 @@
+"""What operators do: each call is one transaction with its audit row.
+
+Whatever moves money locks the organisation first, brings it to its own time and then books; whoever waits for the lock
+decides on what the other left.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+from psycopg import AsyncConnection, OperationalError
+
+from tollhouse.core.access import Catalogue, Plan
+from tollhouse.core.credit import Account, Balance, Grant, Source
+from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
+from tollhouse.core.key import Mode, Scope, digest, end_user_id, make_key, ordered_id, shown
+from tollhouse.core.money import MICROS_MAX, format_credits
+from tollhouse.core.period import month_containing
+from tollhouse.flows import fund
+from tollhouse.flows.audit import record
+from tollhouse.flows.once import Done, Once, do_once
+from tollhouse.store import catalogue as catalogues
+from tollhouse.store import credit, entitlement, person
+from tollhouse.store import key as keys
+from tollhouse.store import organization as organizations
+from tollhouse.store import teller as store
+from tollhouse.store.catalogue import PLATFORM_ID
+from tollhouse.store.db import Database, OperatorTx
+from tollhouse.store.entitlement import Entitlement
+from tollhouse.store.key import ApiKey
+from tollhouse.store.organization import Organization
+from tollhouse.store.proof import Failure, prove
+from tollhouse.store.teller import Locked
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who ordered it (key:<id>, person:<id> or system), and the real time."""
+
+    actor: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrganization:
+    """`period_anchor` None: its periods begin now. The owner is found by e-mail address (in lower case), or made."""
+
+    name: str
+    plan_id: str
+    business_type: str = "general"
+    period_anchor: datetime | None = None
+    owner_email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    name: str
+    scopes: tuple[Scope, ...]
+    mode: Mode
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """Times are the organisation's. Without an expiry, monthly credits end with the period in which they begin; others never."""
+
+    source: Source
+    amount_micros: int
+    note: str
+    priority: int | None = None
+    paid: bool = False
+    effective_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntitlement:
+    """For whom: everybody in an organisation; with `user`, that member (by id) or end user (by the host application's id)
+    of it; `user` alone is a person, by id or e-mail address, in the organisation that is their own."""
+
+    organization_id: UUID | None
+    user: str | None
+    model_id: str
+    source: entitlement.Source
+    note: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """An organisation and its balance at `now`, its own time."""
+
+    organization: Organization
+    balance: Balance
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """`key` is told this once: only its digest is stored."""
+
+    row: ApiKey
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    grant: Grant
+    available_micros: int
+    spendable_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """`outlived` are the reservations whose lease has run out by the new time: the caller has the teller reap them."""
+
+    overview: Overview
+    outlived: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A locked organisation, brought to `now`, its own time."""
+
+    locked: Locked
+    account: Account
+    catalogue: Catalogue
+    now: datetime
+
+
+async def create_organization(
+    db: Database, order: Order, wanted: NewOrganization, once: Once | None = None
+) -> Done[Overview]:
+    """Makes the organisation with its balance, first period, allocation and welcome bonus, and its owner. BadRequest for an
+    unknown plan. Its idempotency record is the platform's."""
+    async with db.operator() as tx:
+        if once is not None:
+            await fund.lock_one(tx, PLATFORM_ID)
+        return await do_once(tx, PLATFORM_ID, once, order.now, Overview, partial(_create, tx, order, wanted))
+
+
+async def _create(tx: OperatorTx, order: Order, wanted: NewOrganization) -> Overview:
+    plan = _plan(await catalogues.load(tx), wanted.plan_id)
+    now, anchor = order.now, wanted.period_anchor or order.now
+    period = month_containing(now, anchor)
+    id_ = ordered_id(now, os.urandom(10))
+    row = Organization(id_, wanted.name, "team", wanted.business_type, plan.id, None, anchor, 0, None, now)
+    await organizations.insert(tx, row)
+    await organizations.insert_balance(
+        tx, Balance(id_, 0, 0, 0, 0, 0, 0, 0, period.start, period.end, next_due_at=period.end)
+    )
+    opened = await _open(tx, id_, now)
+    await fund.allocate(tx, opened.account, plan, now)
+    await fund.welcome(tx, opened.account, plan, now)
+    await store.write_accounts(tx, [opened.account])
+    owner_id = None
+    if wanted.owner_email is not None:
+        owner_id = await person.find_or_insert(tx, ordered_id(now, os.urandom(10)), wanted.owner_email, now)
+        await person.add_member(tx, id_, owner_id, "owner", now)
+    details = {"name": row.name, "plan": plan.id, "owner": str(owner_id) if owner_id else None}
+    await record(tx, id_, now, order.actor, "organization.created", ("organization", str(id_)), details)
+    return await _overview(tx, opened)
+
+
+async def read_organization(db: Database, order: Order, organization_id: UUID) -> Overview:
+    """An operator's look at a tenant leaves a trace too."""
+    async with db.operator() as tx:
+        opened = await _open(tx, organization_id, order.now)
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order.now, order.actor, "organization.read", about, {})
+        return await _overview(tx, opened)
+
+
+async def create_key(db: Database, order: Order, secret: bytes, organization_id: UUID, wanted: NewKey) -> MadeKey:
+    """A new key of the organisation. BadRequest for the scope `operator` outside the platform, and for an expiry that has
+    passed."""
+    async with db.operator() as tx:
+        now = (await _open(tx, organization_id, order.now)).now
+        if "operator" in wanted.scopes and organization_id != PLATFORM_ID:
+            raise BadRequest("Only keys of the platform take the scope 'operator'. Leave it out.", "scopes")
+        if wanted.expires_at is not None and wanted.expires_at <= now:
+            raise BadRequest(f"It is {_written(now)} for this organisation: send a later time.", "expires_at")
+        key = make_key(wanted.mode, os.urandom(64))
+        row = ApiKey(
+            organization_id, ordered_id(now, os.urandom(10)), wanted.name, shown(key), list(wanted.scopes), wanted.mode,
+            wanted.expires_at, None, now,
+        )  # fmt: skip
+        await keys.insert(tx, row, digest(secret, key))
+        details = {"name": row.name, "start": row.start, "scopes": list(wanted.scopes), "mode": wanted.mode,
+                   "expires_at": _written(wanted.expires_at)}  # fmt: skip
+        await record(tx, organization_id, order.now, order.actor, "key.created", ("key", str(row.id)), details)
+        return MadeKey(row, key)
+
+
+async def read_keys(db: Database, order: Order, organization_id: UUID) -> list[ApiKey]:
+    """The organisation's keys that work now, newest first."""
+    async with db.operator() as tx:
+        now = (await _open(tx, organization_id, order.now)).now
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order.now, order.actor, "key.read", about, {})
+        return await keys.live(tx, organization_id, now)
+
+
+async def revoke_key(db: Database, order: Order, organization_id: UUID, key_id: UUID) -> ApiKey:
+    """The key works no more, from the next call on. Safe to repeat; NotFound when the organisation has no such key."""
+    async with db.operator() as tx:
+        now = (await _open(tx, organization_id, order.now)).now
+        row = await keys.revoke(tx, organization_id, key_id, now)
+        if row is None:
+            raise NotFound("This organisation has no such key.")
+        await record(
+            tx, organization_id, order.now, order.actor, "key.revoked", ("key", str(key_id)), {"name": row.name}
+        )
+        return row
+
+
+async def give_grant(
+    db: Database, order: Order, organization_id: UUID, wanted: NewGrant, once: Once | None = None
+) -> Done[Given]:
+    """Books a grant, or writes it down when it begins later. BadRequest when it could never be spent, Conflict when the
+    organisation would hold more than one amount may be."""
+    async with db.operator() as tx:
+        opened = await _open(tx, organization_id, order.now)
+        return await do_once(tx, organization_id, once, order.now, Given, partial(_give, tx, order, opened, wanted))
+
+
+async def _give(tx: OperatorTx, order: Order, opened: Opened, wanted: NewGrant) -> Given:
+    account, now = opened.account, opened.now
+    begins, ends = wanted.effective_at or now, wanted.expires_at
+    if ends is None and wanted.source in ("plan", "plan_change"):
+        ends = month_containing(max(begins, now), opened.locked.period_anchor).end
+    if ends is not None and ends <= max(begins, now):
+        raise BadRequest(f"These credits would end before they begin or before now, {_written(now)}.", "expires_at")
+    if account.balance.remaining_micros + wanted.amount_micros > MICROS_MAX:
+        raise Conflict(f"The organisation would hold more than {format_credits(MICROS_MAX)} credits. Give less.")
+    grant = fund.new_grant(
+        wanted.source, wanted.amount_micros, now, priority=wanted.priority, paid=wanted.paid, effective_at=begins,
+        expires_at=ends, note=wanted.note,
+    )  # fmt: skip
+    await fund.give(tx, account, grant, now, order.actor)
+    await store.write_accounts(tx, [account])
+    details = {"source": wanted.source, "credits": format_credits(wanted.amount_micros), "note": wanted.note,
+               "effective_at": _written(begins), "expires_at": _written(ends)}  # fmt: skip
+    organization_id = opened.locked.id
+    await record(tx, organization_id, order.now, order.actor, "grant.given", ("grant", str(grant.id)), details)
+    return Given(grant, account.balance.available_micros, account.balance.spendable_micros)
+
+
+async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id: str) -> Overview:
+    """Upwards at once: what the new plan gives above the highest allocation of this period, until the period ends, and its
+    welcome bonus. Downwards at the period's end. To the plan in force: a change that waits is cancelled."""
+    async with db.operator() as tx:
+        opened = await _open(tx, organization_id, order.now)
+        before, wanted = opened.catalogue.plans[opened.locked.plan_id], _plan(opened.catalogue, plan_id)
+        given = 0
+        if wanted.rank > before.rank:
+            await organizations.set_plan(tx, organization_id, wanted.id, None)
+            given = await _upgrade(tx, order, opened, wanted)
+        else:
+            pending = wanted.id if wanted.rank < before.rank else None
+            await organizations.set_plan(tx, organization_id, before.id, pending)
+        details = {"from": before.id, "to": wanted.id, "at_once": wanted.rank >= before.rank,
+                   "credits": format_credits(given)}  # fmt: skip
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order.now, order.actor, "plan.changed", about, details)
+        return await _overview(tx, opened)
+
+
+async def _upgrade(tx: OperatorTx, order: Order, opened: Opened, plan: Plan) -> int:
+    """The credits of an upgrade, in micro-credits: changing to and fro within a period gives nothing twice."""
+    account, now = opened.account, opened.now
+    before = account.balance.remaining_micros - account.balance.debt_micros
+    more = max(0, plan.monthly_credits_micros - account.balance.allocated_micros)
+    if more > 0:
+        account.balance.allocated_micros = plan.monthly_credits_micros
+        grant = fund.new_grant(
+            "plan_change", more, now, expires_at=account.balance.period_end, note=f"Upgrade to {plan.name}"
+        )
+        await fund.give(tx, account, grant, now, order.actor)
+    await fund.welcome(tx, account, plan, now)
+    await store.write_accounts(tx, [account])
+    return account.balance.remaining_micros - account.balance.debt_micros - before
+
+
+async def set_overdraft(db: Database, order: Order, organization_id: UUID, limit_micros: int) -> Overview:
+    """How far the organisation may spend below zero. Conflict below what is in use already."""
+    async with db.operator() as tx:
+        opened = await _open(tx, organization_id, order.now)
+        balance = opened.account.balance
+        in_use = balance.debt_micros + balance.overdraft_reserved_micros
+        if limit_micros < min(in_use, balance.overdraft_limit_micros):
+            raise Conflict(
+                f"{format_credits(in_use)} credits of the overdraft are in use. Set that much, or settle it first."
+            )
+        details = {"from": format_credits(balance.overdraft_limit_micros), "to": format_credits(limit_micros)}
+        balance.overdraft_limit_micros = limit_micros
+        opened.account.touched = True
+        await store.write_accounts(tx, [opened.account])
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order.now, order.actor, "overdraft.set", about, details)
+        return await _overview(tx, opened)
+
+
+async def grant_entitlement(
+    db: Database, order: Order, wanted: NewEntitlement, once: Once | None = None
+) -> Done[Entitlement]:
+    """The right to a premium model. NotFound for an unknown organisation or person, BadRequest for an unknown model and for
+    an expiry that has passed."""
+    async with db.operator() as tx:
+        organization_id, subject_id = await _subject(tx, wanted)
+        opened = await _open(tx, organization_id, order.now)
+        act = partial(_entitle, tx, order, opened, subject_id, wanted)
+        return await do_once(tx, organization_id, once, order.now, Entitlement, act)
+
+
+async def _entitle(
+    tx: OperatorTx, order: Order, opened: Opened, subject_id: UUID | None, wanted: NewEntitlement
+) -> Entitlement:
+    if wanted.model_id not in opened.catalogue.models:
+        raise BadRequest(f"There is no model {wanted.model_id!r} in the catalogue.", "model_id")
+    if wanted.expires_at is not None and wanted.expires_at <= opened.now:
+        raise BadRequest(f"It is {_written(opened.now)} for this organisation: send a later time.", "expires_at")
+    organization_id = opened.locked.id
+    row = Entitlement(
+        organization_id, ordered_id(opened.now, os.urandom(10)), subject_id, wanted.model_id, wanted.source, wanted.note,
+        opened.now, wanted.expires_at,
+    )  # fmt: skip
+    await entitlement.insert(tx, row)
+    details = {"model": row.model_id, "subject": str(subject_id) if subject_id else None, "source": row.source,
+               "expires_at": _written(row.expires_at), "note": row.note}  # fmt: skip
+    about = ("entitlement", str(row.id))
+    await record(tx, organization_id, order.now, order.actor, "entitlement.granted", about, details)
+    return row
+
+
+async def _subject(tx: OperatorTx, wanted: NewEntitlement) -> tuple[UUID, UUID | None]:
+    """The organisation, and who in it; None for everybody."""
+    if wanted.user is None:
+        if wanted.organization_id is None:
+            raise BadRequest("Name an organization_id, a user, or both.", "organization_id")
+        return wanted.organization_id, None
+    if wanted.organization_id is None:
+        own = await person.with_own_organization(tx, wanted.user)
+        if own is None:
+            raise NotFound(
+                "There is no such person with an organisation of their own. Name the organization_id as well."
+            )
+        return own
+    member_id = await person.member_of(tx, wanted.organization_id, wanted.user)
+    return wanted.organization_id, member_id or end_user_id(wanted.organization_id, wanted.user)
+
+
+async def move_clock(db: Database, order: Order, mode: Mode, organization_id: UUID, to: datetime) -> Moved:
+    """Moves the organisation's own time forward and books what is due by then. Forbidden unless the installation is in test
+    mode, Conflict for a time that has passed."""
+    if mode != "test":
+        raise Forbidden("Test clocks are for test mode only: start the installation with TOLLHOUSE_MODE=test.")
+    async with db.operator() as tx:
+        before = (await _open(tx, organization_id, order.now)).now
+        if to < before:
+            raise Conflict(
+                f"The clock of this organisation is at {_written(before)} and moves only forward. Send a later time."
+            )
+        await organizations.move_clock(tx, organization_id, (to - order.now) // timedelta(microseconds=1))
+        opened = await _open(tx, organization_id, order.now)
+        details = {"from": _written(before), "to": _written(to)}
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order.now, order.actor, "clock.moved", about, details)
+        outlived = await credit.outlived(tx, organization_id, opened.now)
+        return Moved(await _overview(tx, opened), tuple(outlived))
+
+
+async def prove_ledger(db: Database, order: Order) -> list[Failure]:
+    """Runs the invariants as the owner, who sees every row, and writes down in the platform's chain that they were run."""
+    try:
+        async with await AsyncConnection.connect(db.url, autocommit=True) as connection:
+            failures = await prove(connection)
+    except OperationalError as error:
+        raise Overloaded("The database does not answer at the moment. Try again shortly.") from error
+    async with db.operator() as tx:
+        details = {"failures": len(failures)}
+        await record(tx, PLATFORM_ID, order.now, order.actor, "ledger.proved", ("ledger", "all"), details)
+    return failures
+
+
+async def _open(tx: OperatorTx, organization_id: UUID, now: datetime) -> Opened:
+    """The organisation under its lock, with everything booked that is due by its own time."""
+    catalogue = await catalogues.load(tx)
+    locked = await fund.lock_one(tx, organization_id)
+    if locked is None:
+        raise NotFound("There is no such organisation.")
+    own_time = now + timedelta(microseconds=locked.clock_offset_micros)
+    if locked.balance.next_due_at <= own_time:
+        await fund.catch_up(tx, locked, catalogue, own_time)
+        locked = await fund.lock_one(tx, organization_id)
+        assert locked is not None
+    return Opened(locked, await fund.load_account(tx, locked), catalogue, own_time)
+
+
+async def _overview(tx: OperatorTx, opened: Opened) -> Overview:
+    organization = await organizations.find(tx, opened.locked.id)
+    assert organization is not None
+    return Overview(organization, opened.account.balance, opened.now)
+
+
+def _plan(catalogue: Catalogue, plan_id: str) -> Plan:
+    plan = catalogue.plans.get(plan_id)
+    if plan is None:
+        raise BadRequest(f"There is no plan {plan_id!r}. There are: {', '.join(catalogue.plans)}.", "plan")
+    return plan
+
+
+def _written(moment: datetime | None) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

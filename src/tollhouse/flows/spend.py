@@ -1,0 +1,121 @@
+"""The teller: the one place where a process reserves, settles, releases and renews.
+
+Operations queue up while a batch is served; whatever waits when it is done is the next batch, in one short transaction
+(flows/batch.py). There is no timer. A full queue refuses, it does not grow.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+import structlog
+
+from tollhouse.core.access import Catalogue
+from tollhouse.core.errors import Overloaded
+from tollhouse.core.key import Mode
+from tollhouse.flows.batch import serve
+from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Settle, Settled
+from tollhouse.store.db import TellerTx, connect_teller
+
+BATCH_MAX = 512
+QUEUE_MAX = 4096
+log = structlog.get_logger()
+
+
+class Teller:
+    """One per process. `clock` gives the real time; an organisation's own time may be ahead of it in test mode."""
+
+    def __init__(self, url: str, mode: Mode, clock: Callable[[], datetime]) -> None:
+        self._url = url
+        self._mode = mode
+        self._clock = clock
+        self._waiting: deque[AnyOperation] = deque()
+        self._arrived = asyncio.Event()
+        self._connection: TellerTx | None = None
+        self._catalogue: Catalogue | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="teller")
+
+    async def close(self) -> None:
+        """Serves what waits, then stops. Pumps must have ended before: what comes later is refused."""
+        self._closing = True
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+        await self._disconnect()
+
+    async def do(self, operation: AnyOperation) -> object:
+        """Queues the operation and waits for its commit. Overloaded when the queue is full or the database is away; a refusal
+        is raised as it is. What was written when this is cancelled stays written."""
+        if self._closing or len(self._waiting) >= QUEUE_MAX:
+            raise Overloaded("Too many calls wait for their turn; nothing was taken. Try again in a second.")
+        operation.result = asyncio.get_running_loop().create_future()
+        self._waiting.append(operation)
+        self._arrived.set()
+        return await operation.result
+
+    async def admit(self, operation: Admit) -> Admitted:
+        found = await self.do(operation)
+        assert isinstance(found, Admitted)
+        return found
+
+    async def settle(self, operation: Settle) -> Settled:
+        found = await self.do(operation)
+        assert isinstance(found, Settled)
+        return found
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
+                await self._serve([operation for operation in batch if not operation.result.cancelled()])
+            if self._closing:
+                return
+
+    async def _serve(self, batch: list[AnyOperation]) -> None:
+        """Nobody who waits is ever forgotten: whatever goes wrong, each gets an answer or an error."""
+        if not batch:
+            return
+        try:
+            answers = await self._attempt(batch)
+        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+            await self._disconnect()
+            log.warning("teller: the database does not answer", error=str(error).strip(), operations=len(batch))
+            refusal = Overloaded("The database does not answer at the moment; try again shortly.")
+            answers = [refusal for _ in batch]
+        except Exception as error:
+            await self._disconnect()
+            if len(batch) > 1:  # one of them is at fault: each alone, so that the others do not suffer
+                log.warning("teller: a batch failed, serving one by one", error=repr(error), operations=len(batch))
+                for operation in batch:
+                    await self._serve([operation])
+                return
+            log.error("teller: an operation failed", operation=type(batch[0]).__name__, exc_info=error)
+            answers = [error]
+        for operation, answer in zip(batch, answers, strict=True):
+            if operation.result.done():
+                continue
+            if isinstance(answer, BaseException):
+                operation.result.set_exception(answer)
+            else:
+                operation.result.set_result(answer)  # type: ignore[arg-type]  # each operation's own kind of answer
+
+    async def _attempt(self, batch: list[AnyOperation]) -> list[object]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect_teller(self._url)
+        answers, self._catalogue = await serve(self._connection, batch, self._clock(), self._catalogue, self._mode)
+        return answers
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()

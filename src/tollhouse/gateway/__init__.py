@@ -1,0 +1,1 @@
+"""`/v1`: the vendors' dialects, unchanged for their clients."""

@@ -1,0 +1,58 @@
+"""Reading requests and writing answers as plain ASGI, which is what a call costs least with."""
+
+from collections.abc import Iterable
+
+from starlette.types import Receive, Scope, Send
+
+from tollhouse.core.errors import BadRequest, TollhouseError
+from tollhouse.gateway.wire import error_body, error_headers
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was complete."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this name (lower case); None when there is none. BadRequest when it is not text."""
+    for found, value in scope["headers"]:
+        if found == name:
+            try:
+                text = str(value.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise BadRequest(f"The header {name.decode()} is not UTF-8.") from None
+            return text
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
+    """The body, or BadRequest with status 413 as soon as it is known to be larger than `most` bytes."""
+    too_large = BadRequest(f"The body is larger than {most} bytes. Send a shorter one.", status=413)
+    announced = header(scope, b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > most:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    length = str(len(body)).encode()
+    head: Headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: TollhouseError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    await send_json(send, error.status, error_body(error), [*headers, *error_headers(error)])

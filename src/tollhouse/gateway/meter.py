@@ -1,0 +1,90 @@
+"""Counts what a provider produces, chunk by chunk, and reads what it says about that at the end."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tollhouse.core.price import Usage
+
+# Above this a count cannot be true, whatever the provider says.
+TOKENS_BELIEVABLE = 100_000_000
+
+
+class _Delta(Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(Struct):
+    """What matters of a stream's chunk; everything else passes unread."""
+
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+_chunk = msgspec.json.Decoder(Chunk)
+
+
+class Meter:
+    """`output_tokens` counts as the answer comes; `usage` is the provider's own word, the last one counts."""
+
+    def __init__(self) -> None:
+        self.output_tokens = 0
+        self.usage: Usage | None = None
+        self.finished = False
+
+    def chunk(self, data: bytes) -> Chunk:
+        """Reads one chunk. msgspec.DecodeError when it is not one."""
+        chunk = _chunk.decode(data)
+        for choice in chunk.choices or ():
+            if choice.finish_reason is not None:
+                self.finished = True
+            if choice.delta is not None:
+                self.output_tokens += _count(choice.delta)
+        if chunk.usage is not None:
+            self.usage = read_usage(chunk.usage) or self.usage
+        return chunk
+
+    def settlement(self, input_tokens: int) -> Usage:
+        """The provider's count, or ours when it gave none; `input_tokens` is our own estimate of the input."""
+        return self.usage or Usage(input_tokens, self.output_tokens, estimated=True)
+
+
+def _count(delta: _Delta) -> int:
+    """A delta is one token as a rule; a provider that sends larger pieces is counted at four characters each."""
+    text = delta.content or delta.reasoning_content or delta.refusal or ""
+    if not text:
+        return 1 if delta.tool_calls else 0
+    return 1 if len(text) <= 16 else -(-len(text) // 4)
+
+
+def read_usage(usage: object) -> Usage | None:
+    """OpenAI's usage object. None when it is missing or cannot be true: a missing count is missing, an explicit 0 is 0."""
+    if not isinstance(usage, dict):
+        return None
+    given, made = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))
+    if given is None or made is None:
+        return None
+    cached = _tokens(_detail(usage, "prompt_tokens_details", "cached_tokens"))
+    reasoning = _tokens(_detail(usage, "completion_tokens_details", "reasoning_tokens"))
+    return Usage(given, made, min(cached or 0, given), min(reasoning or 0, made))
+
+
+def _detail(usage: dict[str, Any], group: str, name: str) -> object:
+    details = usage.get(group)
+    return details.get(name) if isinstance(details, dict) else None
+
+
+def _tokens(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_BELIEVABLE:
+        return value
+    return None

@@ -1,0 +1,218 @@
+"""The shapes of OpenAI's chat completions: what is read of a request, and how a refusal is written.
+
+Unknown fields are refused by name, so that nothing is silently ignored; the values of fields that only the provider
+understands pass through as they came. Source: OpenAI's API reference, chat completions.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tollhouse.core.errors import BadRequest, LimitExceeded, Overloaded, TollhouseError
+from tollhouse.core.token import count_messages, upper_bound
+
+Tokens = Annotated[int, Meta(ge=1, le=1_000_000)]
+Text = str | None | UnsetType
+Anything = Any
+
+# Counting with the sandbox's own tokenizer takes about 1 ms per 10 KB; above this the upper bound serves.
+SANDBOX_COUNT_BYTES = 64 * 1024
+
+
+class Message(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None | UnsetType = UNSET
+    name: Text = UNSET
+    refusal: Text = UNSET
+    audio: Anything = UNSET
+    tool_calls: list[dict[str, Any]] | None | UnsetType = UNSET
+    tool_call_id: Text = UNSET
+    function_call: Anything = UNSET
+
+
+class StreamOptions(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    include_usage: bool | None | UnsetType = UNSET
+    include_obfuscation: bool | None | UnsetType = UNSET
+
+
+class ChatRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
+    max_tokens: Tokens | None | UnsetType = UNSET
+    max_completion_tokens: Tokens | None | UnsetType = UNSET
+    stream: bool | None | UnsetType = UNSET
+    stream_options: StreamOptions | None | UnsetType = UNSET
+    n: Annotated[int, Meta(ge=1, le=16)] | None | UnsetType = UNSET
+    temperature: float | None | UnsetType = UNSET
+    top_p: float | None | UnsetType = UNSET
+    frequency_penalty: float | None | UnsetType = UNSET
+    presence_penalty: float | None | UnsetType = UNSET
+    stop: str | list[str] | None | UnsetType = UNSET
+    seed: int | None | UnsetType = UNSET
+    logprobs: bool | None | UnsetType = UNSET
+    top_logprobs: int | None | UnsetType = UNSET
+    logit_bias: dict[str, float] | None | UnsetType = UNSET
+    response_format: dict[str, Any] | None | UnsetType = UNSET
+    tools: list[dict[str, Any]] | None | UnsetType = UNSET
+    tool_choice: Anything = UNSET
+    parallel_tool_calls: bool | None | UnsetType = UNSET
+    functions: list[dict[str, Any]] | None | UnsetType = UNSET
+    function_call: Anything = UNSET
+    reasoning_effort: Text = UNSET
+    verbosity: Text = UNSET
+    prediction: dict[str, Any] | None | UnsetType = UNSET
+    modalities: list[str] | None | UnsetType = UNSET
+    audio: dict[str, Any] | None | UnsetType = UNSET
+    web_search_options: dict[str, Any] | None | UnsetType = UNSET
+    service_tier: Text = UNSET
+    metadata: dict[str, str] | None | UnsetType = UNSET
+    store: bool | None | UnsetType = UNSET
+    user: Text = UNSET
+    safety_identifier: Text = UNSET
+    prompt_cache_key: Text = UNSET
+    prompt_cache_retention: Text = UNSET
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.stream is True
+
+    @property
+    def wants_usage(self) -> bool:
+        return isinstance(self.stream_options, StreamOptions) and self.stream_options.include_usage is True
+
+    @property
+    def output_tokens(self) -> int | None:
+        """The caller's own maximum per answer."""
+        for wanted in (self.max_completion_tokens, self.max_tokens):
+            if isinstance(wanted, int):
+                return wanted
+        return None
+
+    @property
+    def answers(self) -> int:
+        return self.n if isinstance(self.n, int) else 1
+
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+_encode = msgspec.json.encode
+_PLACE = re.compile(r" - at `\$\.?(?:key in )?([^`]*)`$")
+# What costs more than tokens, or is billed in another way: no price of ours covers it.
+_UNPRICED = ("audio", "web_search_options")
+
+
+def read_chat(body: bytes) -> ChatRequest:
+    """The request, or BadRequest with a sentence that names the field and the remedy. Nothing has been reserved yet."""
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is not valid JSON: {error}. Send one JSON object in UTF-8.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply. Send plainer JSON.") from None
+    _check_text(body)
+    for name in _UNPRICED:
+        if getattr(request, name) not in (UNSET, None):
+            raise BadRequest(f"`{name}` is not available here, since it has no price. Leave it out.", name)
+    if isinstance(request.modalities, list) and request.modalities != ["text"]:
+        raise BadRequest("Only text answers are available here. Leave `modalities` out.", "modalities")
+    if isinstance(request.service_tier, str) and request.service_tier not in ("auto", "default"):
+        raise BadRequest("`service_tier` may only be auto or default here. Leave it out.", "service_tier")
+    return request
+
+
+def _invalid(message: str) -> BadRequest:
+    place = _PLACE.search(message)
+    name = place.group(1) if place else ""
+    what = _PLACE.sub("", message)
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    if unknown:
+        name = f"{name}.{unknown.group(1)}" if name else unknown.group(1)
+        return BadRequest(f"The field `{name}` is unknown. Take it out, or check its spelling.", name)
+    missing = re.search(r"missing required field `([^`]*)`", message)
+    if missing:
+        name = f"{name}.{missing.group(1)}" if name else missing.group(1)
+        return BadRequest(f"The field `{name}` is missing. Add it.", name)
+    if not name:
+        return BadRequest(f"The body is not a chat completion request: {what}. Send a JSON object with model and messages.")
+    return BadRequest(f"The field `{name}` is wrong: {what}. Correct it and send the request again.", name)
+
+
+def _check_text(body: bytes) -> None:
+    """NUL characters are refused: no store and no provider takes them. (Lone surrogates do not parse at all.)"""
+    if b"\\u0000" in body and any("\0" in text for text in _strings(msgspec.json.decode(body))):
+        raise BadRequest("The text holds a NUL character (\\u0000). Take it out.")
+
+
+def _strings(value: object) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case str(text):
+                yield text
+            case dict(fields):
+                pending += [*fields.keys(), *fields.values()]
+            case list(items):
+                pending += items
+
+
+def input_bound(request: ChatRequest) -> int:
+    """The most input tokens that any provider can count for this request."""
+    tools = b"".join(_encode(part) for part in (request.tools, request.functions) if isinstance(part, list))
+    form = _encode(request.response_format) if isinstance(request.response_format, dict) else b""
+    return upper_bound(_encode(request.messages), tools, form)
+
+
+def sandbox_tokens(request: ChatRequest, size: int) -> int | None:
+    """What the sandbox counts for this request; None when the body is too large to count on the way."""
+    if size > SANDBOX_COUNT_BYTES:
+        return None
+    return count_messages({"content": message.content} for message in request.messages)
+
+
+def to_provider(request: ChatRequest, provider_model_id: str, output_tokens: int) -> bytes:
+    """The body for an OpenAI-compatible provider: its own model name, the admitted maximum, and usage always asked for."""
+    changes: dict[str, Any] = {"model": provider_model_id}
+    if isinstance(request.max_completion_tokens, int):
+        changes |= {"max_completion_tokens": output_tokens, "max_tokens": UNSET}
+    else:
+        changes["max_tokens"] = output_tokens
+    if request.wants_stream:
+        options = request.stream_options if isinstance(request.stream_options, StreamOptions) else StreamOptions()
+        changes["stream_options"] = msgspec.structs.replace(options, include_usage=True)
+    else:
+        changes["stream_options"] = UNSET
+    return _encode(msgspec.structs.replace(request, **changes))
+
+
+_TYPES = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 404: "not_found_error",
+          429: "rate_limit_error", 413: "invalid_request_error", 400: "invalid_request_error"}  # fmt: skip
+
+
+def error_body(error: TollhouseError) -> bytes:
+    """A refusal in OpenAI's shape; what API.md adds to it stands under `metadata`."""
+    details = error.details()
+    hints = [{name: value for name, value in (("kind", hint.kind), ("price_cents", hint.price_cents), ("at", hint.at))
+              if value is not None} for hint in error.hints()]  # fmt: skip
+    metadata = {name: value for name, value in details.items() if value is not None and name != "field"}
+    fields: dict[str, Any] = {
+        "message": str(error),
+        "type": _TYPES.get(error.status, "api_error"),
+        "param": details.get("field"),
+        "code": error.code,
+    }
+    if metadata or hints:
+        fields["metadata"] = metadata | ({"hints": hints} if hints else {})
+    return _encode({"error": fields})
+
+
+def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
+    """Clients retry 429 and 503 by themselves. A short wait is named; a long one must not be slept through."""
+    if isinstance(error, Overloaded):
+        return [(b"retry-after", str(error.retry_after_s).encode())]
+    if isinstance(error, LimitExceeded):
+        return [(b"x-should-retry", b"false")]
+    return []

@@ -1,0 +1,640 @@
+-- The whole schema of Tollhouse. The migrations arrive at the same (tests/test_migrations.py compares them).
+--
+-- Units stand in the names: *_micros are millionths of a credit, *_nanos are billionths of a US dollar.
+-- Periods are half-open: starts_at <= moment < ends_at. Times are UTC.
+-- Tables written on every call (request, attempt, reservation, credit_transaction, usage_event, quota_window) carry no foreign
+-- keys: each costs about 5 us per row in the teller's transaction. The teller writes them under the organisation's lock, and
+-- the ledger proof (store/proof.py) checks every such link.
+
+-- ---------------------------------------------------------------------------------------------------------------- roles
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['tollhouse_web', 'tollhouse_teller', 'tollhouse_worker', 'tollhouse_operator'] LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOINHERIT', name);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- roles belong to the server: another database of ours made it
+        END;
+        IF NOT pg_has_role(current_user, name, 'SET') THEN
+            EXECUTE format('GRANT %I TO current_user', name);
+        END IF;
+    END LOOP;
+END $$;
+
+-- The tenant of the transaction; no context means NULL, and NULL equals no row. A transaction-local setting reads '' and
+-- not NULL once its transaction is over, hence nullif.
+CREATE FUNCTION app_organization() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog
+    RETURN nullif(current_setting('tollhouse.organization_id', true), '')::uuid;
+
+CREATE FUNCTION touch_updated_at() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    NEW.updated_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+
+-- ------------------------------------------------------------------------------------------------------------ catalogue
+-- Reference tables, the same for every tenant. Any change raises catalogue_version, by which the teller knows in its own
+-- transaction whether the catalogue it holds in memory is still the true one.
+
+CREATE TABLE catalogue_version (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    version  bigint  NOT NULL DEFAULT 1
+);
+INSERT INTO catalogue_version DEFAULT VALUES;
+
+CREATE FUNCTION raise_catalogue_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public AS $$
+BEGIN
+    UPDATE catalogue_version SET version = version + 1;
+    RETURN NULL;
+END $$;
+
+CREATE TABLE plan (
+    id                     text PRIMARY KEY,
+    name                   text     NOT NULL,
+    rank                   smallint NOT NULL UNIQUE,
+    monthly_credits_micros bigint   NOT NULL CHECK (monthly_credits_micros >= 0),
+    welcome_bonus_micros   bigint   NOT NULL DEFAULT 0 CHECK (welcome_bonus_micros >= 0),
+    monthly_tokens         bigint   CHECK (monthly_tokens > 0),      -- NULL: no quota
+    daily_messages         integer  CHECK (daily_messages > 0),      -- NULL: unlimited
+    max_output_tokens      integer  NOT NULL CHECK (max_output_tokens > 0),
+    charged_channels       text[]   NOT NULL CHECK (charged_channels <@ ARRAY['chat', 'api', 'capability']),
+    price_cents            integer  CHECK (price_cents >= 0),        -- per month; NULL: on request
+    created_at             timestamptz NOT NULL DEFAULT now(),
+    updated_at             timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE provider (
+    id       text PRIMARY KEY,
+    name     text NOT NULL,
+    protocol text NOT NULL CHECK (protocol IN ('openai', 'anthropic', 'google', 'sandbox')),
+    base_url text                                                    -- where the vendor's own API lives; NULL: must be configured
+);
+
+CREATE TABLE model (
+    id                   text PRIMARY KEY CHECK (id ~ '^[a-z0-9][a-z0-9._-]{0,79}$'),
+    provider_id          text    NOT NULL REFERENCES provider (id),
+    provider_model_id    text    NOT NULL,
+    display_name         text    NOT NULL,
+    description          text    NOT NULL DEFAULT '',
+    enabled              boolean NOT NULL DEFAULT true,
+    selectable           boolean NOT NULL DEFAULT true,              -- may be asked for by name; else only through a capability
+    tier                 text    NOT NULL CHECK (tier IN ('free', 'premium')),
+    price_cents          integer CHECK (price_cents > 0),            -- to unlock, once
+    stripe_product_id    text,
+    stripe_price_id      text,
+    metadata             jsonb   NOT NULL DEFAULT '{}',              -- speed, quality, context_window, cost_per_1m_tokens, best_for[]
+    daily_messages       integer CHECK (daily_messages > 0),         -- per person; NULL: unlimited
+    trial_messages       integer NOT NULL DEFAULT 0 CHECK (trial_messages >= 0),
+    quality_tier         text    CHECK (quality_tier IN ('fast', 'balanced', 'powerful')),
+    context_window       integer NOT NULL CHECK (context_window > 0),
+    max_output_tokens    integer NOT NULL CHECK (max_output_tokens > 0),
+    deprecated_at        timestamptz,
+    replacement_model_id text REFERENCES model (id),
+    sort_order           integer NOT NULL DEFAULT 0,
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CHECK (tier = 'premium' OR price_cents IS NULL)
+);
+CREATE INDEX model_enabled ON model (sort_order, id) WHERE enabled;
+CREATE INDEX model_tier ON model (tier);
+CREATE INDEX model_provider_quality ON model (provider_id, quality_tier);
+
+-- What a model costs us. A new price is a new version; a reservation is settled by the version it was quoted at.
+CREATE TABLE model_price (
+    model_id                       text    NOT NULL REFERENCES model (id),
+    version                        integer NOT NULL CHECK (version > 0),
+    effective_from                 timestamptz NOT NULL,
+    free                           boolean NOT NULL DEFAULT false,    -- "costs nothing" is said, never inferred from a zero
+    input_nanos_per_million        bigint  NOT NULL CHECK (input_nanos_per_million >= 0),
+    cached_input_nanos_per_million bigint  NOT NULL CHECK (cached_input_nanos_per_million >= 0),
+    output_nanos_per_million       bigint  NOT NULL CHECK (output_nanos_per_million >= 0),
+    request_nanos                  bigint  NOT NULL DEFAULT 0 CHECK (request_nanos >= 0),
+    note                           text    NOT NULL DEFAULT '',
+    PRIMARY KEY (model_id, version),
+    CHECK (free = (input_nanos_per_million = 0 AND output_nanos_per_million = 0
+                   AND cached_input_nanos_per_million = 0 AND request_nanos = 0))
+);
+
+-- How many credits a dollar of cost is worth, from a date on.
+CREATE TABLE rate_card (
+    version         integer PRIMARY KEY CHECK (version > 0),
+    effective_from  timestamptz NOT NULL,
+    micros_per_usd  bigint NOT NULL CHECK (micros_per_usd > 0)
+);
+
+CREATE TABLE quality_level (
+    id                  text PRIMARY KEY,
+    name                text     NOT NULL,
+    description         text     NOT NULL DEFAULT '',
+    display_order       smallint NOT NULL,
+    multiplier_permille integer  NOT NULL CHECK (multiplier_permille > 0),  -- 1000: the capability's estimate as it stands
+    is_active           boolean  NOT NULL DEFAULT true,
+    created_at          timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE capability (
+    id               text PRIMARY KEY,
+    name             text    NOT NULL,
+    description      text    NOT NULL DEFAULT '',
+    category         text    NOT NULL DEFAULT '',
+    icon             text    NOT NULL DEFAULT '',
+    estimated_micros bigint  NOT NULL CHECK (estimated_micros > 0),         -- at multiplier 1000
+    is_active        boolean NOT NULL DEFAULT true,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE plan_capability (
+    plan_id             text    NOT NULL REFERENCES plan (id),
+    capability_id       text    NOT NULL REFERENCES capability (id),
+    is_enabled          boolean NOT NULL DEFAULT true,
+    requests_per_minute integer CHECK (requests_per_minute > 0),            -- NULL: unlimited
+    requests_per_day    integer CHECK (requests_per_day > 0),
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    updated_at          timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (plan_id, capability_id)
+);
+CREATE INDEX plan_capability_by_capability ON plan_capability (capability_id);
+
+CREATE TABLE plan_capability_quality (
+    plan_id       text NOT NULL,
+    capability_id text NOT NULL,
+    quality_id    text NOT NULL REFERENCES quality_level (id),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (plan_id, capability_id, quality_id),
+    FOREIGN KEY (plan_id, capability_id) REFERENCES plan_capability (plan_id, capability_id) ON DELETE CASCADE
+);
+CREATE INDEX plan_capability_quality_by_quality ON plan_capability_quality (quality_id);
+
+CREATE TABLE plan_capability_model (
+    plan_id       text     NOT NULL,
+    capability_id text     NOT NULL,
+    quality_id    text     NOT NULL,
+    model_id      text     NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+    is_default    boolean  NOT NULL DEFAULT false,
+    priority      smallint NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (plan_id, capability_id, quality_id, model_id),
+    FOREIGN KEY (plan_id, capability_id, quality_id)
+        REFERENCES plan_capability_quality (plan_id, capability_id, quality_id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX plan_capability_model_default ON plan_capability_model (plan_id, capability_id, quality_id) WHERE is_default;
+CREATE INDEX plan_capability_model_by_model ON plan_capability_model (model_id);
+
+CREATE TABLE topup_package (
+    id             text PRIMARY KEY,
+    name           text     NOT NULL,
+    description    text     NOT NULL DEFAULT '',
+    credits_micros bigint   NOT NULL CHECK (credits_micros > 0),
+    price_cents    integer  NOT NULL CHECK (price_cents > 0),
+    is_active      boolean  NOT NULL DEFAULT true,
+    display_order  smallint NOT NULL
+);
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['plan', 'provider', 'model', 'model_price', 'rate_card', 'quality_level', 'capability',
+                                'plan_capability', 'plan_capability_quality', 'plan_capability_model'] LOOP
+        EXECUTE format('CREATE TRIGGER catalogue_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %I '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION raise_catalogue_version()', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['plan', 'model', 'capability', 'plan_capability'] LOOP
+        EXECUTE format('CREATE TRIGGER touch BEFORE UPDATE ON %I FOR EACH ROW EXECUTE FUNCTION touch_updated_at()', name);
+    END LOOP;
+END $$;
+
+-- ----------------------------------------------------------------------------------------- organisations, people, keys
+
+CREATE TABLE organization (
+    id                  uuid PRIMARY KEY,
+    name                text        NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
+    kind                text        NOT NULL CHECK (kind IN ('platform', 'personal', 'team')),
+    business_type       text        NOT NULL DEFAULT 'general',
+    plan_id             text        NOT NULL REFERENCES plan (id),
+    pending_plan_id     text        REFERENCES plan (id),              -- applied at the end of the period
+    period_anchor       timestamptz NOT NULL,                          -- period n begins n months after this
+    clock_offset_micros bigint      NOT NULL DEFAULT 0 CHECK (clock_offset_micros >= 0), -- test clock: microseconds ahead of real time
+    suspended_at        timestamptz,
+    created_at          timestamptz NOT NULL
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX organization_one_platform ON organization (kind) WHERE kind = 'platform';
+
+CREATE TABLE person (
+    id         uuid PRIMARY KEY,
+    email      text NOT NULL CHECK (email = lower(email) AND length(email) <= 254),
+    name       text NOT NULL DEFAULT '',
+    superadmin boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX person_email ON person (email);
+
+CREATE TABLE member (
+    organization_id uuid NOT NULL REFERENCES organization (id),
+    person_id       uuid NOT NULL REFERENCES person (id),
+    role            text NOT NULL CHECK (role IN ('owner', 'admin', 'member')),
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, person_id)
+);
+CREATE INDEX member_person ON member (person_id);
+
+-- A user of a host application, known to us only by that application's own id. The id is derived from both
+-- (core/key.py end_user_id), so seeing somebody for the first time needs no look-up.
+CREATE TABLE end_user (
+    organization_id uuid NOT NULL REFERENCES organization (id),
+    id              uuid NOT NULL,
+    external_id     text NOT NULL CHECK (length(external_id) BETWEEN 1 AND 200),
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, id),
+    UNIQUE (organization_id, external_id)
+);
+
+CREATE TABLE api_key (
+    organization_id uuid   NOT NULL REFERENCES organization (id),
+    id              uuid   NOT NULL,
+    name            text   NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
+    digest          bytea  NOT NULL,                                   -- HMAC-SHA256 of the key; the key itself is shown once
+    start           text   NOT NULL,                                   -- th_test_ab12: enough to recognise it
+    scopes          text[] NOT NULL CHECK (scopes <@ ARRAY['gateway', 'credits', 'manage', 'act_as', 'operator']),
+    mode            text   NOT NULL CHECK (mode IN ('test', 'live')),
+    expires_at      timestamptz,
+    revoked_at      timestamptz,
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE UNIQUE INDEX api_key_digest ON api_key (digest);
+
+CREATE TABLE connection (
+    organization_id uuid    NOT NULL REFERENCES organization (id),     -- the platform's, or an organisation's own
+    id              uuid    NOT NULL,
+    provider_id     text    NOT NULL REFERENCES provider (id),
+    base_url        text    NOT NULL,
+    key_ciphertext  bytea,                                             -- AES-256-GCM; NULL: this server wants no key
+    origin          text    NOT NULL CHECK (origin IN ('environment', 'operator')),
+    enabled         boolean NOT NULL DEFAULT true,
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE UNIQUE INDEX connection_from_environment ON connection (organization_id, provider_id) WHERE origin = 'environment';
+CREATE TRIGGER catalogue_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON connection
+    FOR EACH STATEMENT EXECUTE FUNCTION raise_catalogue_version();
+
+-- The right to use a premium model: of everybody in the organisation (subject_id NULL) or of one person or end user.
+CREATE TABLE entitlement (
+    organization_id uuid NOT NULL REFERENCES organization (id),
+    id              uuid NOT NULL,
+    subject_id      uuid,
+    model_id        text NOT NULL REFERENCES model (id),
+    source          text NOT NULL CHECK (source IN ('purchase', 'admin_grant', 'trial')),
+    note            text NOT NULL DEFAULT '',
+    starts_at       timestamptz NOT NULL,
+    expires_at      timestamptz,
+    revoked_at      timestamptz,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE INDEX entitlement_of ON entitlement (organization_id, model_id, subject_id) WHERE revoked_at IS NULL;
+
+-- Rules besides those that the plan and the model bring. subject_id NULL: each person of the organisation.
+CREATE TABLE usage_limit (
+    organization_id uuid   NOT NULL REFERENCES organization (id),
+    id              uuid   NOT NULL,
+    scope           text   NOT NULL CHECK (scope IN ('organization', 'person', 'key')),
+    subject_id      uuid,
+    model_id        text   REFERENCES model (id),
+    meter           text   NOT NULL CHECK (meter IN ('messages', 'tokens')),
+    period          text   NOT NULL CHECK (period IN ('day', 'week', 'month', 'lifetime')),
+    maximum         bigint NOT NULL CHECK (maximum >= 0),
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, id)
+);
+
+-- --------------------------------------------------------------------------------------------------------------- ledger
+
+-- One row per organisation: what its grants hold together. Kept in the transaction that changes a grant, never computed.
+CREATE TABLE credit_balance (
+    organization_id           uuid   PRIMARY KEY REFERENCES organization (id),
+    remaining_micros          bigint NOT NULL DEFAULT 0 CHECK (remaining_micros >= 0),          -- sum over active grants
+    reserved_micros           bigint NOT NULL DEFAULT 0 CHECK (reserved_micros BETWEEN 0 AND remaining_micros),
+    debt_micros               bigint NOT NULL DEFAULT 0 CHECK (debt_micros >= 0),
+    overdraft_limit_micros    bigint NOT NULL DEFAULT 0 CHECK (overdraft_limit_micros >= 0),
+    overdraft_reserved_micros bigint NOT NULL DEFAULT 0 CHECK (overdraft_reserved_micros >= 0),
+    allocated_micros          bigint NOT NULL DEFAULT 0,        -- highest monthly allocation given in this period
+    seq                       bigint NOT NULL DEFAULT 0,        -- of the last transaction
+    period_start              timestamptz NOT NULL,
+    period_end                timestamptz NOT NULL,
+    next_due_at               timestamptz NOT NULL,             -- earliest of: period end, a grant's begin or end
+    CHECK (period_start < period_end)
+) WITH (fillfactor = 50);
+CREATE INDEX credit_balance_due ON credit_balance (next_due_at);
+
+CREATE TABLE credit_grant (
+    organization_id  uuid     NOT NULL REFERENCES organization (id),
+    id               uuid     NOT NULL,
+    source           text     NOT NULL CHECK (source IN ('plan', 'plan_change', 'welcome', 'promo', 'topup', 'adjustment')),
+    priority         smallint NOT NULL CHECK (priority BETWEEN 0 AND 100),
+    paid             boolean  NOT NULL,
+    amount_micros    bigint   NOT NULL CHECK (amount_micros > 0),
+    remaining_micros bigint   NOT NULL CHECK (remaining_micros BETWEEN 0 AND amount_micros),
+    reserved_micros  bigint   NOT NULL DEFAULT 0 CHECK (reserved_micros BETWEEN 0 AND remaining_micros),
+    active           boolean  NOT NULL,                         -- false: begins later, counts in no balance yet
+    effective_at     timestamptz NOT NULL,
+    expires_at       timestamptz,                               -- exclusive; NULL: never
+    period_start     timestamptz,                               -- of a monthly allocation
+    plan_id          text,                                      -- of an allocation or a welcome bonus
+    note             text     NOT NULL DEFAULT '',
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, id),
+    CHECK (effective_at < expires_at)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX credit_grant_one_allocation ON credit_grant (organization_id, period_start) WHERE source = 'plan';
+CREATE UNIQUE INDEX credit_grant_one_welcome ON credit_grant (organization_id, plan_id) WHERE source = 'welcome';
+-- The burn order: monthly before promotional before paid for, what ends first before what ends later.
+CREATE INDEX credit_grant_burn_order ON credit_grant (organization_id, priority, expires_at, paid, effective_at, created_at, id)
+    WHERE active AND remaining_micros > 0;
+CREATE INDEX credit_grant_ends ON credit_grant (organization_id, expires_at) WHERE active AND remaining_micros > 0;
+CREATE INDEX credit_grant_begins ON credit_grant (organization_id, effective_at) WHERE NOT active;
+
+CREATE TABLE credit_transaction (
+    organization_id      uuid   NOT NULL,
+    seq                  bigint NOT NULL,                        -- 1, 2, 3 ... per organisation, without a hole
+    id                   uuid   NOT NULL,
+    type                 text   NOT NULL,
+    amount_micros        bigint NOT NULL,
+    balance_after_micros bigint NOT NULL,                        -- remaining of all grants less debt
+    grant_id             uuid,                                   -- NULL: it made or paid debt
+    reservation_id       uuid,
+    estimation_variance_micros bigint,                           -- charged less reserved, on the first row of a settlement
+    note                 text   NOT NULL DEFAULT '',
+    actor                text   NOT NULL,
+    created_at           timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, seq),
+    CHECK (type IN ('plan_allocation', 'welcome_bonus', 'promo_bonus', 'topup_purchase', 'ai_consumption', 'late_settle',
+                    'correction', 'plan_change_adjustment', 'expiry', 'refund_clawback', 'dispute_clawback',
+                    'dispute_reinstated', 'admin_adjustment', 'debt_repayment')),
+    CHECK (CASE WHEN type IN ('plan_allocation', 'welcome_bonus', 'promo_bonus', 'topup_purchase', 'dispute_reinstated')
+                THEN amount_micros > 0
+                WHEN type IN ('ai_consumption', 'late_settle', 'expiry', 'refund_clawback', 'dispute_clawback')
+                THEN amount_micros < 0
+                ELSE amount_micros <> 0 END)
+);
+CREATE INDEX credit_transaction_of_reservation ON credit_transaction (organization_id, reservation_id) WHERE reservation_id IS NOT NULL;
+CREATE INDEX credit_transaction_by_type ON credit_transaction (organization_id, type, seq);
+
+CREATE TABLE reservation (
+    organization_id  uuid   NOT NULL,
+    id               uuid   NOT NULL,
+    key_id           uuid,
+    subject_id       uuid   NOT NULL,                            -- whose limits it took: a person, an end user, or the organisation
+    channel          text   NOT NULL CHECK (channel IN ('chat', 'api', 'capability')),
+    capability       text,
+    quality          text,
+    model_id         text,
+    price_version    integer,
+    rate_version     integer,
+    multiplier_permille integer NOT NULL DEFAULT 1000,
+    charged          boolean NOT NULL,                           -- false: the plan takes no credits on this channel
+    trial            boolean NOT NULL DEFAULT false,
+    amount_micros    bigint NOT NULL CHECK (amount_micros >= 0),
+    parts            jsonb  NOT NULL,  -- {"grants": [[grant id, micros]...], "overdraft": micros, "windows": [[window id, meter, amount]...]}
+    state            text   NOT NULL CHECK (state IN ('pending', 'settled', 'released', 'expired')),
+    created_at       timestamptz NOT NULL,
+    expires_at       timestamptz NOT NULL,
+    charged_micros   bigint CHECK (charged_micros >= 0),
+    closed_at        timestamptz,
+    reason           text,                                       -- of a release
+    CHECK ((state = 'pending') = (closed_at IS NULL)),
+    CHECK (state <> 'settled' OR charged_micros IS NOT NULL),
+    PRIMARY KEY (organization_id, id)
+) WITH (fillfactor = 70);
+CREATE INDEX reservation_open ON reservation (expires_at) WHERE state = 'pending';
+
+-- The counter of one subject in one period. The id is derived from everything it is about (core/quota.py), so windows need
+-- no look-up before they exist and no job when a period ends.
+CREATE TABLE quota_window (
+    organization_id uuid   NOT NULL,
+    id              uuid   NOT NULL,
+    subject_id      uuid   NOT NULL,
+    meter           text   NOT NULL,
+    model_id        text   NOT NULL DEFAULT '',
+    period          text   NOT NULL,
+    starts_at       timestamptz NOT NULL,
+    used            bigint NOT NULL CHECK (used >= 0),
+    reserved        bigint NOT NULL CHECK (reserved >= 0),
+    PRIMARY KEY (organization_id, id)
+) WITH (fillfactor = 50);
+CREATE INDEX quota_window_of_subject ON quota_window (organization_id, subject_id, starts_at);
+
+-- ---------------------------------------------------------------------------------------------------- calls and usage
+
+CREATE TABLE request (
+    organization_id uuid    NOT NULL,
+    id              uuid    NOT NULL,                            -- the id of its reservation, and the x-request-id
+    key_id          uuid,
+    subject_id      uuid    NOT NULL,
+    endpoint        text    NOT NULL,
+    channel         text    NOT NULL,
+    model_id        text    NOT NULL,
+    stream          boolean NOT NULL,
+    state           text    NOT NULL CHECK (state IN ('running', 'done', 'incomplete', 'failed')),
+    client_left     boolean NOT NULL DEFAULT false,
+    error           text,
+    created_at      timestamptz NOT NULL,
+    finished_at     timestamptz,
+    CHECK ((state = 'running') = (finished_at IS NULL)),
+    PRIMARY KEY (organization_id, id)
+) WITH (fillfactor = 70);
+
+CREATE TABLE attempt (
+    organization_id uuid     NOT NULL,
+    request_id      uuid     NOT NULL,
+    number          smallint NOT NULL,
+    model_id        text     NOT NULL,
+    provider_id     text     NOT NULL,
+    connection_id   uuid,                                        -- NULL: the sandbox
+    started_at      timestamptz NOT NULL,
+    first_byte_at   timestamptz,
+    finished_at     timestamptz,
+    outcome         text     CHECK (outcome IN ('answered', 'incomplete', 'failed')),
+    status          smallint,
+    input_tokens    bigint,                                      -- last checkpoint while it runs, the final count after
+    output_tokens   bigint,
+    cost_nanos      bigint,
+    error           text,
+    PRIMARY KEY (organization_id, request_id, number)
+) WITH (fillfactor = 70);
+
+CREATE TABLE usage_event (
+    organization_id     uuid     NOT NULL,
+    id                  uuid     NOT NULL,
+    recorded_at         timestamptz NOT NULL,                    -- real time, whatever the organisation's test clock says
+    started_at          timestamptz NOT NULL,                    -- the organisation's time: decides which window it counts in
+    reservation_id      uuid     NOT NULL,
+    subject_id          uuid     NOT NULL,
+    key_id              uuid,
+    channel             text     NOT NULL,
+    capability          text,
+    quality             text,
+    model_id            text,
+    provider_id         text,
+    price_version       integer,
+    rate_version        integer,
+    multiplier_permille integer  NOT NULL,
+    messages            smallint NOT NULL,
+    input_tokens        bigint   NOT NULL CHECK (input_tokens >= 0),
+    cached_input_tokens bigint   NOT NULL CHECK (cached_input_tokens BETWEEN 0 AND input_tokens),
+    output_tokens       bigint   NOT NULL CHECK (output_tokens >= 0),
+    reasoning_tokens    bigint   NOT NULL CHECK (reasoning_tokens >= 0),
+    trial               boolean  NOT NULL,
+    estimated           boolean  NOT NULL,                       -- the provider did not say; counted by us
+    cost_nanos          bigint   NOT NULL CHECK (cost_nanos >= 0),
+    charged_micros      bigint   NOT NULL CHECK (charged_micros >= 0),
+    duration_ms         integer,
+    first_token_ms      integer,
+    PRIMARY KEY (organization_id, id, recorded_at)
+) PARTITION BY RANGE (recorded_at);
+CREATE INDEX usage_event_by_time ON usage_event (organization_id, recorded_at);
+CREATE INDEX usage_event_of_reservation ON usage_event (organization_id, reservation_id);
+CREATE TABLE usage_event_default PARTITION OF usage_event DEFAULT;
+ALTER TABLE usage_event_default ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_event_default FORCE ROW LEVEL SECURITY;
+
+-- Makes the monthly partitions from this month up to that of `until`; safe to run any number of times.
+CREATE FUNCTION create_usage_partitions(since timestamptz, until timestamptz) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public SET timezone = 'UTC' AS $$
+DECLARE
+    month timestamptz := date_trunc('month', since);
+    partition text;
+BEGIN
+    WHILE month <= until LOOP
+        partition := 'usage_event_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('public.' || partition) IS NULL THEN
+            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.usage_event FOR VALUES FROM (%L) TO (%L)',
+                           partition, month, month + interval '1 month');
+            EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', partition);
+            EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', partition);
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+END $$;
+REVOKE ALL ON FUNCTION create_usage_partitions FROM PUBLIC;
+
+-- ------------------------------------------------------------------------------------------- idempotency and audit
+
+CREATE TABLE idempotency (
+    organization_id uuid     NOT NULL,
+    endpoint        text     NOT NULL,
+    key             text     NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    body_hash       bytea    NOT NULL,
+    status          smallint NOT NULL,
+    response        jsonb    NOT NULL,
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, endpoint, key)
+);
+
+CREATE TABLE audit (
+    organization_id uuid   NOT NULL,
+    seq             bigint NOT NULL,
+    at              timestamptz NOT NULL,
+    actor           text   NOT NULL,                             -- key:<id>, person:<id>, system
+    action          text   NOT NULL,
+    object_type     text   NOT NULL,
+    object_id       text   NOT NULL,
+    details         jsonb  NOT NULL,
+    transaction_id  xid8   NOT NULL DEFAULT pg_current_xact_id(),
+    previous_hash   bytea  NOT NULL,
+    hash            bytea  NOT NULL,                             -- SHA-256 over previous_hash and the row (core/audit.py)
+    PRIMARY KEY (organization_id, seq)
+);
+
+-- --------------------------------------------------------------------------------------------- row-level security
+
+-- Every tenant table: row-level security enabled and forced, one permissive policy per role.
+DO $$
+DECLARE
+    name text;
+    tenant CONSTANT text := 'organization_id = (SELECT app_organization())';
+BEGIN
+    FOREACH name IN ARRAY ARRAY['member', 'end_user', 'api_key', 'connection', 'entitlement', 'usage_limit', 'credit_balance',
+                                'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request', 'attempt',
+                                'usage_event', 'idempotency', 'audit'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY tenant ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, tenant, tenant);
+        EXECUTE format('CREATE POLICY operator ON %I TO tollhouse_operator USING (true) WITH CHECK (true)', name);
+        EXECUTE format('CREATE POLICY owner ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['end_user', 'api_key', 'connection', 'entitlement', 'usage_limit', 'credit_balance',
+                                'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request', 'attempt',
+                                'usage_event', 'idempotency'] LOOP
+        EXECUTE format('CREATE POLICY teller ON %I TO tollhouse_teller USING (true) WITH CHECK (true)', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['credit_balance', 'reservation', 'usage_event', 'idempotency'] LOOP
+        EXECUTE format('CREATE POLICY worker ON %I TO tollhouse_worker USING (true) WITH CHECK (true)', name);
+    END LOOP;
+END $$;
+
+ALTER TABLE organization ENABLE ROW LEVEL SECURITY;
+ALTER TABLE organization FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON organization TO tollhouse_web
+    USING (id = (SELECT app_organization())) WITH CHECK (id = (SELECT app_organization()));
+CREATE POLICY teller ON organization TO tollhouse_teller USING (true) WITH CHECK (true);
+CREATE POLICY worker ON organization FOR SELECT TO tollhouse_worker USING (true);
+CREATE POLICY operator ON organization TO tollhouse_operator USING (true) WITH CHECK (true);
+CREATE POLICY owner ON organization TO CURRENT_USER USING (true) WITH CHECK (true);
+
+ALTER TABLE person ENABLE ROW LEVEL SECURITY;
+ALTER TABLE person FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON person FOR SELECT TO tollhouse_web
+    USING (id IN (SELECT person_id FROM member WHERE organization_id = (SELECT app_organization())));
+CREATE POLICY operator ON person TO tollhouse_operator USING (true) WITH CHECK (true);
+CREATE POLICY owner ON person TO CURRENT_USER USING (true) WITH CHECK (true);
+
+-- ------------------------------------------------------------------------------------------------------- privileges
+
+GRANT USAGE ON SCHEMA public TO tollhouse_web, tollhouse_teller, tollhouse_worker, tollhouse_operator;
+
+GRANT SELECT ON catalogue_version, plan, provider, model, model_price, rate_card, quality_level, capability, plan_capability,
+    plan_capability_quality, plan_capability_model, topup_package
+    TO tollhouse_web, tollhouse_teller, tollhouse_worker, tollhouse_operator;
+GRANT INSERT, UPDATE ON plan, provider, model, model_price, rate_card, quality_level, capability, plan_capability,
+    plan_capability_quality, plan_capability_model, topup_package TO tollhouse_operator;
+GRANT DELETE ON plan_capability, plan_capability_quality, plan_capability_model TO tollhouse_operator;
+
+GRANT SELECT ON organization, person, member, end_user, api_key, entitlement, usage_limit, credit_balance, credit_grant,
+    credit_transaction, reservation, quota_window, request, attempt, usage_event, idempotency, audit TO tollhouse_web;
+
+GRANT SELECT ON organization, end_user, api_key, connection, entitlement, usage_limit, credit_balance, credit_grant,
+    credit_transaction, reservation, quota_window, request, attempt, usage_event, idempotency TO tollhouse_teller;
+GRANT UPDATE (plan_id, pending_plan_id) ON organization TO tollhouse_teller;
+GRANT INSERT ON end_user, credit_transaction, usage_event TO tollhouse_teller;
+GRANT INSERT, UPDATE ON credit_balance, credit_grant, reservation, quota_window, request, attempt TO tollhouse_teller;
+GRANT INSERT, DELETE ON idempotency TO tollhouse_teller;
+
+GRANT SELECT ON organization, credit_balance, reservation, usage_event TO tollhouse_worker;
+GRANT SELECT, DELETE ON idempotency TO tollhouse_worker;
+GRANT EXECUTE ON FUNCTION create_usage_partitions TO tollhouse_worker;
+
+GRANT SELECT, INSERT, UPDATE ON organization, person, member, end_user, api_key, connection, entitlement, usage_limit,
+    credit_balance, credit_grant, reservation, quota_window, request, attempt TO tollhouse_operator;
+GRANT SELECT, INSERT ON credit_transaction, usage_event, audit, idempotency TO tollhouse_operator;
+
+-- --------------------------------------------------------------------------- look-ups before a tenant is known
+
+-- Whose key is this? The one question asked before there is a tenant; the digest is unguessable, so it tells nothing else.
+CREATE FUNCTION find_api_key(wanted bytea)
+    RETURNS TABLE (organization_id uuid, id uuid, scopes text[], mode text, expires_at timestamptz, revoked_at timestamptz,
+                   clock_offset_micros bigint, suspended_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT k.organization_id, k.id, k.scopes, k.mode, k.expires_at, k.revoked_at, o.clock_offset_micros, o.suspended_at
+        FROM api_key k JOIN organization o ON o.id = k.organization_id
+        WHERE k.digest = wanted;
+    END;
+REVOKE ALL ON FUNCTION find_api_key FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION find_api_key TO tollhouse_web, tollhouse_operator;

@@ -1,0 +1,47 @@
+"""One web process: uvicorn around the app, on a socket that is its own or the supervisor's."""
+
+from __future__ import annotations
+
+import socket
+from types import FrameType
+
+import uvicorn
+
+from tollhouse.app import App, build
+from tollhouse.config import Config
+from tollhouse.listener import listen
+
+
+class Server(uvicorn.Server):
+    """Tells the app at the signal, not when the last connection has ended: only then can it limit the drain. Leaves with
+    status 0 after a signal: to be told to stop is no failure."""
+
+    def __init__(self, settings: uvicorn.Config, app: App) -> None:
+        super().__init__(settings)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+        self._app.drain()
+
+
+def serve(config: Config, fd: int | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; calls under way are finished, then the app's shutdown runs.
+
+    `fd` is a listening socket inherited from the supervisor; without it, binds `config.host` and `config.port`."""
+    listener = socket.socket(fileno=fd) if fd is not None else listen(config.host, config.port)
+    app = build(config)
+    settings = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        log_level="debug" if config.log_level == "debug" else "warning",
+        proxy_headers=False,  # nothing here depends on the caller's address
+        server_header=False,
+        timeout_graceful_shutdown=None,  # the app drains by itself, with a limit of its own
+    )
+    Server(settings, app).run(sockets=[listener])

@@ -1,0 +1,71 @@
+"""The catalogue, read whole: plans, models, prices, rate cards, connections of the platform."""
+
+from collections import defaultdict
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from tollhouse.core.access import Catalogue, Plan
+from tollhouse.core.price import Price, RateCard
+from tollhouse.core.routing import Connection, Model
+
+PLATFORM_ID = UUID(int=0)
+
+
+async def load(tx: AsyncConnection[Any]) -> Catalogue:
+    """Everything that is the same for every tenant. The version is read first: a change meanwhile shows at the next look."""
+    version = await (await tx.execute("SELECT version FROM catalogue_version")).fetchone()
+    assert version is not None
+    prices: dict[str, list[Price]] = defaultdict(list)
+    for row in await (
+        await tx.execute(
+            """SELECT model_id, version, effective_from, free, input_nanos_per_million, cached_input_nanos_per_million,
+                      output_nanos_per_million, request_nanos
+               FROM model_price ORDER BY model_id, effective_from DESC, version DESC"""
+        )
+    ).fetchall():
+        prices[row[0]].append(Price(*row))
+    rates = await (
+        await tx.execute(
+            "SELECT version, effective_from, micros_per_usd FROM rate_card ORDER BY effective_from DESC, version DESC"
+        )
+    ).fetchall()
+    return Catalogue(
+        version=version[0],
+        plans={plan.id: plan for plan in await _plans(tx)},
+        models={model.id: model for model in await _models(tx)},
+        prices={model_id: tuple(found) for model_id, found in prices.items()},
+        rates=tuple(RateCard(*row) for row in rates),
+        connections={connection.provider_id: connection for connection in await _connections(tx)},
+    )
+
+
+async def _plans(tx: AsyncConnection[Any]) -> list[Plan]:
+    cursor = await tx.execute(
+        """SELECT id, name, rank, monthly_credits_micros, welcome_bonus_micros, monthly_tokens, daily_messages,
+                  max_output_tokens, charged_channels
+           FROM plan ORDER BY rank"""
+    )
+    return [Plan(*row[:-1], frozenset(row[-1])) for row in await cursor.fetchall()]
+
+
+async def _models(tx: AsyncConnection[Any]) -> list[Model]:
+    cursor = await tx.execute(
+        """SELECT id, provider_id, provider_model_id, display_name, enabled, selectable, tier, price_cents, daily_messages,
+                  trial_messages, max_output_tokens, created_at
+           FROM model ORDER BY sort_order, id"""
+    )
+    return [Model(*row) for row in await cursor.fetchall()]
+
+
+async def _connections(tx: AsyncConnection[Any]) -> list[Connection]:
+    """One per provider: what an operator made before what the environment brought."""
+    cursor = await tx.execute(
+        """SELECT DISTINCT ON (c.provider_id) c.id, c.provider_id, p.protocol, c.base_url, c.key_ciphertext
+           FROM connection c JOIN provider p ON p.id = c.provider_id
+           WHERE c.organization_id = %s AND c.enabled
+           ORDER BY c.provider_id, c.origin DESC, c.created_at DESC""",
+        (PLATFORM_ID,),
+    )
+    return [Connection(*row) for row in await cursor.fetchall()]

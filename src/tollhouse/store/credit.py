@@ -1,0 +1,151 @@
+"""What an organisation has and what happened to it, as its owner may read it."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from tollhouse.core.credit import Balance, Grant
+from tollhouse.core.errors import BadRequest
+from tollhouse.store.db import OperatorTx, TenantTx
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A balance with the grants it is made of, in burn order, at `now`, the organisation's own time. Micro-credits."""
+
+    now: datetime
+    balance: Balance
+    grants: list[Grant]
+    used_this_period_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which transactions: [since, until) of their time; None does not narrow."""
+
+    type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRow:
+    """A row of the ledger with what its call was about; `user` is the host application's id, or a person's."""
+
+    id: UUID
+    seq: int
+    type: str
+    amount_micros: int
+    balance_after_micros: int
+    grant_id: UUID | None
+    reservation_id: UUID | None
+    capability: str | None
+    quality: str | None
+    model: str | None
+    user: str | None
+    estimation_variance_micros: int | None
+    note: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: list[TransactionRow]
+    next_cursor: str | None  # None: this was the last page
+
+
+async def is_due(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime) -> bool:
+    """Whether by the real time `now` a period has ended or a grant has begun or ended that nobody has booked yet."""
+    cursor = await tx.execute(
+        """SELECT b.next_due_at <= %s + o.clock_offset_micros * interval '1 microsecond'
+           FROM credit_balance b JOIN organization o ON o.id = b.organization_id WHERE b.organization_id = %s""",
+        (now, organization_id),
+    )
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime) -> Statement | None:
+    """The balance as it is booked, at the real time `now`; None when there is no such organisation. One statement, so that
+    the parts agree while calls are running. What the period's calls have cost is sought after the allocation before it."""
+    cursor = await tx.execute(
+        """WITH head AS MATERIALIZED (
+               SELECT o.id, %(now)s + o.clock_offset_micros * interval '1 microsecond' AS own_time, b.remaining_micros,
+                      b.reserved_micros, b.debt_micros, b.overdraft_limit_micros, b.overdraft_reserved_micros,
+                      b.allocated_micros, b.seq, b.period_start, b.period_end, b.next_due_at,
+                      (SELECT coalesce(-sum(amount_micros), 0)::bigint FROM credit_transaction t
+                       WHERE t.organization_id = b.organization_id AND t.created_at >= b.period_start
+                         AND t.type IN ('ai_consumption', 'late_settle', 'correction')
+                         AND t.seq > coalesce((SELECT max(a.seq) FROM credit_transaction a
+                                               WHERE a.organization_id = b.organization_id AND a.type = 'plan_allocation'
+                                                 AND a.created_at < b.period_start), 0)) AS used
+               FROM credit_balance b JOIN organization o ON o.id = b.organization_id
+               WHERE b.organization_id = %(organization)s)
+           SELECT head.*, g.id, g.source, g.priority, g.paid, g.amount_micros, g.remaining_micros, g.reserved_micros,
+                  g.active, g.effective_at, g.expires_at, g.period_start, g.created_at, g.note
+           FROM head LEFT JOIN credit_grant g ON g.organization_id = head.id AND g.active AND g.remaining_micros > 0""",
+        {"organization": organization_id, "now": now},
+    )
+    rows = await cursor.fetchall()
+    if not rows:
+        return None
+    own_time, used = rows[0][1], rows[0][12]
+    grants = [Grant(*row[13:]) for row in rows if row[13] is not None]
+    return Statement(own_time, Balance(organization_id, *rows[0][2:12]), sorted(grants, key=Grant.burn_key), used)
+
+
+async def transactions(
+    tx: TenantTx | OperatorTx, organization_id: UUID, wanted: Filter, limit: int, cursor: str | None
+) -> Page:
+    """At most `limit` transactions, newest first, from where the cursor of the page before points to. BadRequest for a
+    cursor that no page gave."""
+    before = _seq_of(cursor) if cursor is not None else None
+    async with tx.cursor(row_factory=class_row(TransactionRow)) as rows:
+        await rows.execute(
+            """SELECT t.id, t.seq, t.type, t.amount_micros, t.balance_after_micros, t.grant_id, t.reservation_id,
+                      r.capability, r.quality, r.model_id AS model,
+                      coalesce(u.external_id, nullif(r.subject_id, t.organization_id)::text) AS user,
+                      t.estimation_variance_micros, t.note, t.created_at
+               FROM credit_transaction t
+               LEFT JOIN reservation r ON r.organization_id = t.organization_id AND r.id = t.reservation_id
+               LEFT JOIN end_user u ON u.organization_id = r.organization_id AND u.id = r.subject_id
+               WHERE t.organization_id = %(organization)s
+                 AND (%(before)s::bigint IS NULL OR t.seq < %(before)s)
+                 AND (%(type)s::text IS NULL OR t.type = %(type)s)
+                 AND (%(since)s::timestamptz IS NULL OR t.created_at >= %(since)s)
+                 AND (%(until)s::timestamptz IS NULL OR t.created_at < %(until)s)
+               ORDER BY t.seq DESC LIMIT %(limit)s""",
+            {"organization": organization_id, "before": before, "type": wanted.type, "since": wanted.since,
+             "until": wanted.until, "limit": limit + 1},
+        )  # fmt: skip
+        found = await rows.fetchall()
+    items = found[:limit]
+    return Page(items, _cursor(items[-1].seq) if len(found) > limit else None)
+
+
+async def outlived(tx: OperatorTx, organization_id: UUID, now: datetime) -> list[UUID]:
+    """Reservations whose lease has run out at `now`, the organisation's own time, and that nobody has closed."""
+    cursor = await tx.execute(
+        """SELECT id FROM reservation
+           WHERE organization_id = %s AND state = 'pending' AND expires_at <= %s ORDER BY expires_at, id""",
+        (organization_id, now),
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+def _cursor(seq: int) -> str:
+    return base64.urlsafe_b64encode(f"seq:{seq}".encode()).rstrip(b"=").decode()
+
+
+def _seq_of(cursor: str) -> int:
+    try:
+        kind, _, seq = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).partition(b":")
+        if kind == b"seq" and seq.isdigit() and len(seq) < 19:
+            return int(seq)
+    except (binascii.Error, ValueError):
+        pass
+    raise BadRequest("This cursor is none that a page gave. Begin again without one.", "cursor")

@@ -1,0 +1,1 @@
+"""The guarantees of Tollhouse, one test each."""

@@ -1,0 +1,67 @@
+"""Provider keys at rest."""
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tollhouse.core.vault import NONCE_BYTES, VERSION, SealBroken, association, open_sealed, seal
+
+SECRET = b"an installation's secret, long enough"
+OWNER = association(UUID(int=0), "openai")
+NONCE = bytes(range(NONCE_BYTES))
+
+
+@given(
+    st.binary(min_size=1, max_size=80),
+    st.text(max_size=200),
+    st.binary(max_size=40),
+    st.binary(min_size=12, max_size=12),
+)
+def test_what_was_sealed_opens_again(secret: bytes, text: str, associated: bytes, nonce: bytes) -> None:
+    assert open_sealed(secret, seal(secret, text, associated, nonce), associated) == text
+
+
+def test_the_text_cannot_be_read_in_what_is_stored() -> None:
+    assert b"sk-very-secret" not in seal(SECRET, "sk-very-secret", OWNER, NONCE)
+
+
+def test_another_secret_does_not_open_it_and_the_error_names_the_remedy() -> None:
+    sealed = seal(SECRET, "sk-1", OWNER, NONCE)
+    with pytest.raises(SealBroken, match="TOLLHOUSE_SECRET_KEY.*enter the provider's key again"):
+        open_sealed(SECRET + b"!", sealed, OWNER)
+
+
+@pytest.mark.parametrize("other", [association(UUID(int=1), "openai"), association(UUID(int=0), "google")])
+def test_a_ciphertext_copied_to_another_organisation_or_provider_does_not_open(other: bytes) -> None:
+    sealed = seal(SECRET, "sk-1", OWNER, NONCE)
+    with pytest.raises(SealBroken):
+        open_sealed(SECRET, sealed, other)
+
+
+@given(st.data())
+def test_a_single_changed_bit_is_noticed_wherever_it_is(data: st.DataObject) -> None:
+    sealed = bytearray(seal(SECRET, "sk-1", OWNER, NONCE))
+    place = data.draw(st.integers(0, len(sealed) - 1))
+    sealed[place] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(SealBroken):
+        open_sealed(SECRET, bytes(sealed), OWNER)
+
+
+@given(st.binary(max_size=28).map(lambda rest: VERSION + rest) | st.binary(max_size=60))
+def test_what_was_never_sealed_is_refused_and_not_misread(junk: bytes) -> None:
+    with pytest.raises(SealBroken):
+        open_sealed(SECRET, junk, OWNER)
+
+
+def test_a_form_of_a_later_version_is_named_as_such() -> None:
+    sealed = b"\x02" + seal(SECRET, "sk-1", OWNER, NONCE)[1:]
+    with pytest.raises(SealBroken, match="not in a form that this version"):
+        open_sealed(SECRET, sealed, OWNER)
+
+
+@pytest.mark.parametrize("length", [0, 11, 13, 16])
+def test_a_nonce_of_another_length_is_refused(length: int) -> None:
+    with pytest.raises(ValueError, match="a nonce has 12 bytes"):
+        seal(SECRET, "sk-1", OWNER, bytes(length))
