@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class App:
-    """The ASGI application. `drain` is the first thing to happen on SIGTERM: no new work, calls under way may finish."""
+    """The ASGI application. `drain` comes first on SIGTERM: no new work, calls under way may finish."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -1,5 +1,5 @@
-"""Background jobs, kept in PostgreSQL by procrastinate. Each may run twice at once, crash anywhere or be days late: what it
-does is decided again under the organisation's lock, so the result is the same."""
+"""Background jobs, kept in PostgreSQL by procrastinate. Each may run twice at once, crash anywhere or be days late:
+what it does is decided again under the organisation's lock, so the result is the same."""
 
 import asyncio
 from collections.abc import Callable
@@ -63,7 +63,9 @@ class Jobs:
         """The nightly proof of the ledger: differences are reported, never repaired."""
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             for failure in await proof.prove(connection):
-                log.error("the ledger does not hold", invariant=failure.number, statement=failure.statement, rows=failure.rows)
+                log.error(
+                    "the ledger does not hold", invariant=failure.number, statement=failure.statement, rows=failure.rows
+                )
 
 
 def build(config: Config, jobs: Jobs) -> App:

@@ -13,8 +13,8 @@ from tollhouse.listener import listen
 
 
 class Server(uvicorn.Server):
-    """Tells the app at the signal, not when the last connection has ended: only then can it limit the drain. Leaves with
-    status 0 after a signal: to be told to stop is no failure."""
+    """Tells the app at the signal, not when the last connection has ended: only then can it limit the drain. Leaves
+    with status 0 after a signal: to be told to stop is no failure."""
 
     def __init__(self, settings: uvicorn.Config, app: App) -> None:
         super().__init__(settings)

@@ -29,7 +29,7 @@ def test_the_text_cannot_be_read_in_what_is_stored() -> None:
 
 def test_another_secret_does_not_open_it_and_the_error_names_the_remedy() -> None:
     sealed = seal(SECRET, "sk-1", OWNER, NONCE)
-    with pytest.raises(SealBroken, match="TOLLHOUSE_SECRET_KEY.*enter the provider's key again"):
+    with pytest.raises(SealBroken, match=r"TOLLHOUSE_SECRET_KEY.*enter the provider's key again"):
         open_sealed(SECRET + b"!", sealed, OWNER)
 
 

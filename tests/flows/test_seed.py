@@ -1,6 +1,7 @@
 """What a new installation begins with, on a real database."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -101,7 +102,7 @@ async def test_a_higher_plan_is_never_smaller_in_anything(url: str) -> None:
            FROM plan ORDER BY rank""",
     )
     assert [plan[0] for plan in plans] == ["free", "starter", "basic", "pro", "team", "enterprise"]
-    for lower, higher in zip(plans, plans[1:], strict=False):
+    for lower, higher in itertools.pairwise(plans):
         assert all(less < more for less, more in zip(lower[1:7], higher[1:7], strict=True)), (lower, higher)
     assert all(sorted(plan[7]) == ["api", "capability"] for plan in plans)
 
@@ -231,7 +232,7 @@ async def test_a_price_is_the_list_price_to_the_nano_dollar(url: str, model_id: 
     await seed(url, TEST, NOON)
     price = (await loaded(url)).prices[model_id][0]
     nanos = (price.input_nanos_per_million, price.cached_input_nanos_per_million, price.output_nanos_per_million)
-    assert nanos == tuple(Decimal(amount) * 10**9 for amount in dollars)
+    assert nanos == tuple(int(Decimal(amount) * 10**9) for amount in dollars)
 
 
 async def test_the_plans_have_7_capabilities_16_levels_and_48_models(url: str) -> None:
@@ -251,7 +252,8 @@ async def test_the_plans_have_7_capabilities_16_levels_and_48_models(url: str) -
     levels = rows(
         url,
         """SELECT plan_id, array_agg(DISTINCT capability_id ORDER BY capability_id),
-                  array_agg(DISTINCT quality_id ORDER BY quality_id) FROM plan_capability_quality GROUP BY 1 ORDER BY 1""",
+                  array_agg(DISTINCT quality_id ORDER BY quality_id)
+           FROM plan_capability_quality GROUP BY 1 ORDER BY 1""",
     )
     every = ["question_generation", "testimonial_assembly", "testimonial_polish"]
     assert levels == [
@@ -266,7 +268,8 @@ async def test_a_level_is_served_by_its_three_models_in_order_wherever_it_is_off
     found = rows(
         url,
         """SELECT DISTINCT quality_id, models FROM (
-               SELECT quality_id, array_agg(model_id || CASE WHEN is_default THEN '*' ELSE '' END ORDER BY priority) AS models
+               SELECT quality_id,
+                      array_agg(model_id || CASE WHEN is_default THEN '*' ELSE '' END ORDER BY priority) AS models
                FROM plan_capability_model GROUP BY plan_id, capability_id, quality_id) AS of_offer""",
     )
     assert {level: models for level, models in found} == {
@@ -296,7 +299,7 @@ async def test_capabilities_levels_and_packages_have_the_required_figures(url: s
     ]
 
 
-# ----------------------------------------------------------------------------------------------------------------- again
+# ---------------------------------------------------------------------------------------------------------------- again
 
 
 async def test_a_second_run_writes_nothing_at_all(url: str) -> None:
@@ -343,7 +346,7 @@ async def test_a_model_that_a_later_version_brings_comes_with_its_price_and_its_
     assert count == {table: len(before[table]) for table in tables}
 
 
-# ------------------------------------------------------------------------------------------------ organisations and keys
+# ----------------------------------------------------------------------------------------------- organisations and keys
 
 
 async def test_the_keys_that_were_made_open_their_organisations(url: str) -> None:

@@ -29,7 +29,8 @@ class Entry:
 
 
 def canonical(entry: Entry) -> bytes:
-    """The one JSON text of an entry: keys sorted, no spaces, times in UTC to the microsecond. ValueError for a fraction."""
+    """The one JSON text of an entry: keys sorted, no spaces, times in UTC to the microsecond. ValueError for a
+    fraction."""
     about = {
         "organization_id": str(entry.organization_id),
         "seq": entry.seq,

@@ -18,8 +18,8 @@ async def record(
     about: tuple[str, str],
     details: Mapping[str, Detail],
 ) -> None:
-    """Appends to the organisation's chain and locks the organisation until the end of the transaction; what belongs to no
-    organisation goes to the platform's. `about` is the type and the id of what was changed; `now` is real time."""
+    """Appends to the organisation's chain and locks the organisation until the end of the transaction; what belongs to
+    no organisation goes to the platform's. `about` is the type and the id of what was changed; `now` is real time."""
     seq, previous = await audits.end(tx, organization_id)
     entry = Entry(organization_id, seq + 1, now, actor, action, *about, details)
     await audits.insert(tx, entry, previous, hash_of(previous, entry))

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import AsyncConnection, OperationalError
 
 from tollhouse.core.access import Catalogue, Plan
+from tollhouse.core.audit import Detail
 from tollhouse.core.credit import Account, Balance, Grant, Source
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
 from tollhouse.core.key import Mode, Scope, digest, end_user_id, make_key, ordered_id, shown
@@ -64,7 +65,8 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class NewGrant:
-    """Times are the organisation's. Without an expiry, monthly credits end with the period in which they begin; others never."""
+    """Times are the organisation's. Without an expiry, monthly credits end with the period in which they begin; others
+    never."""
 
     source: Source
     amount_micros: int
@@ -77,8 +79,8 @@ class NewGrant:
 
 @dataclass(frozen=True, slots=True)
 class NewEntitlement:
-    """For whom: everybody in an organisation; with `user`, that member (by id) or end user (by the host application's id)
-    of it; `user` alone is a person, by id or e-mail address, in the organisation that is their own."""
+    """For whom: everybody in an organisation; with `user`, that member (by id) or end user (by the host application's
+    id) of it; `user` alone is a person, by id or e-mail address, in the organisation that is their own."""
 
     organization_id: UUID | None
     user: str | None
@@ -133,8 +135,8 @@ class Opened:
 async def create_organization(
     db: Database, order: Order, wanted: NewOrganization, once: Once | None = None
 ) -> Done[Overview]:
-    """Makes the organisation with its balance, first period, allocation and welcome bonus, and its owner. BadRequest for an
-    unknown plan. Its idempotency record is the platform's."""
+    """Makes the organisation with its balance, first period, allocation and welcome bonus, and its owner. BadRequest
+    for an unknown plan. Its idempotency record is the platform's."""
     async with db.operator() as tx:
         if once is not None:
             await fund.lock_one(tx, PLATFORM_ID)
@@ -174,8 +176,8 @@ async def read_organization(db: Database, order: Order, organization_id: UUID) -
 
 
 async def create_key(db: Database, order: Order, secret: bytes, organization_id: UUID, wanted: NewKey) -> MadeKey:
-    """A new key of the organisation. BadRequest for the scope `operator` outside the platform, and for an expiry that has
-    passed."""
+    """A new key of the organisation. BadRequest for the scope `operator` outside the platform, and for an expiry that
+    has passed."""
     async with db.operator() as tx:
         now = (await _open(tx, organization_id, order.now)).now
         if "operator" in wanted.scopes and organization_id != PLATFORM_ID:
@@ -249,8 +251,8 @@ async def _give(tx: OperatorTx, order: Order, opened: Opened, wanted: NewGrant) 
 
 
 async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id: str) -> Overview:
-    """Upwards at once: what the new plan gives above the highest allocation of this period, until the period ends, and its
-    welcome bonus. Downwards at the period's end. To the plan in force: a change that waits is cancelled."""
+    """Upwards at once: what the new plan gives above the highest allocation of this period, until the period ends, and
+    its welcome bonus. Downwards at the period's end. To the plan in force: a change that waits is cancelled."""
     async with db.operator() as tx:
         opened = await _open(tx, organization_id, order.now)
         before, wanted = opened.catalogue.plans[opened.locked.plan_id], _plan(opened.catalogue, plan_id)
@@ -261,8 +263,8 @@ async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id
         else:
             pending = wanted.id if wanted.rank < before.rank else None
             await organizations.set_plan(tx, organization_id, before.id, pending)
-        details = {"from": before.id, "to": wanted.id, "at_once": wanted.rank >= before.rank,
-                   "credits": format_credits(given)}  # fmt: skip
+        details: dict[str, Detail] = {"from": before.id, "to": wanted.id, "credits": format_credits(given)}
+        details["at_once"] = wanted.rank >= before.rank
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "plan.changed", about, details)
         return await _overview(tx, opened)
@@ -306,8 +308,8 @@ async def set_overdraft(db: Database, order: Order, organization_id: UUID, limit
 async def grant_entitlement(
     db: Database, order: Order, wanted: NewEntitlement, once: Once | None = None
 ) -> Done[Entitlement]:
-    """The right to a premium model. NotFound for an unknown organisation or person, BadRequest for an unknown model and for
-    an expiry that has passed."""
+    """The right to a premium model. NotFound for an unknown organisation or person, BadRequest for an unknown model
+    and for an expiry that has passed."""
     async with db.operator() as tx:
         organization_id, subject_id = await _subject(tx, wanted)
         opened = await _open(tx, organization_id, order.now)
@@ -323,10 +325,10 @@ async def _entitle(
     if wanted.expires_at is not None and wanted.expires_at <= opened.now:
         raise BadRequest(f"It is {_written(opened.now)} for this organisation: send a later time.", "expires_at")
     organization_id = opened.locked.id
+    id_ = ordered_id(opened.now, os.urandom(10))
     row = Entitlement(
-        organization_id, ordered_id(opened.now, os.urandom(10)), subject_id, wanted.model_id, wanted.source, wanted.note,
-        opened.now, wanted.expires_at,
-    )  # fmt: skip
+        organization_id, id_, subject_id, wanted.model_id, wanted.source, wanted.note, opened.now, wanted.expires_at
+    )
     await entitlement.insert(tx, row)
     details = {"model": row.model_id, "subject": str(subject_id) if subject_id else None, "source": row.source,
                "expires_at": _written(row.expires_at), "note": row.note}  # fmt: skip
@@ -353,8 +355,8 @@ async def _subject(tx: OperatorTx, wanted: NewEntitlement) -> tuple[UUID, UUID |
 
 
 async def move_clock(db: Database, order: Order, mode: Mode, organization_id: UUID, to: datetime) -> Moved:
-    """Moves the organisation's own time forward and books what is due by then. Forbidden unless the installation is in test
-    mode, Conflict for a time that has passed."""
+    """Moves the organisation's own time forward and books what is due by then. Forbidden unless the installation is in
+    test mode, Conflict for a time that has passed."""
     if mode != "test":
         raise Forbidden("Test clocks are for test mode only: start the installation with TOLLHOUSE_MODE=test.")
     async with db.operator() as tx:
@@ -373,7 +375,8 @@ async def move_clock(db: Database, order: Order, mode: Mode, organization_id: UU
 
 
 async def prove_ledger(db: Database, order: Order) -> list[Failure]:
-    """Runs the invariants as the owner, who sees every row, and writes down in the platform's chain that they were run."""
+    """Runs the invariants as the owner, who sees every row, and writes down in the platform's chain that they were
+    run."""
     try:
         async with await AsyncConnection.connect(db.url, autocommit=True) as connection:
             failures = await prove(connection)

@@ -48,9 +48,9 @@ async def do_once(
     kind: type[Result],
     act: Callable[[], Awaitable[Result]],
 ) -> Done[Result]:
-    """Does it, or tells what came of it before. The caller holds the organisation's lock, so of two at once the second waits
-    and finds the answer of the first. A refusal undoes what `act` wrote and is kept too. Mismatch when the key came with
-    another body. `kind` is a frozen dataclass of plain values; `now` is real time."""
+    """Does it, or tells what came of it before. The caller holds the organisation's lock, so of two at once the second
+    waits and finds the answer of the first. A refusal undoes what `act` wrote and is kept too. Mismatch when the key
+    came with another body. `kind` is a frozen dataclass of plain values; `now` is real time."""
     if once is not None:
         known = await idempotency.find(tx, organization_id, once.endpoint, once.key)
         if known is not None:

@@ -1,7 +1,7 @@
 """`GET /v1/models`, `/v1/models/{id}` and `/v1/key`: what may be asked for, and what is left of it."""
 
 import os
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -68,10 +68,10 @@ class Catalogue:
             plans = (await catalogue.load(tx)).plans
             owner = await organization.find(tx, caller.organization_id)
             mine = await key.one(tx, caller.organization_id, caller.key_id)
-            balance = await credit.balance(tx, caller.organization_id)
-            if owner is None or mine is None or balance is None:
+            statement = await credit.statement(tx, caller.organization_id, self._state.clock())
+            if owner is None or mine is None or statement is None:
                 raise NotFound("This key's organisation is gone.")
-            now = self._state.clock() + timedelta(microseconds=owner.clock_offset_micros)
+            balance, now = statement.balance, statement.now
             limits = _limits(caller, plans[owner.plan_id], now)
             windows = await quota.windows(tx, caller.organization_id, [about.window_id for about, _, _ in limits])
         return {

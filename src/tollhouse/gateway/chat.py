@@ -8,8 +8,8 @@ from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.access import Ask, LimitState
 from tollhouse.core.errors import BadRequest, TollhouseError
-from tollhouse.core.key import end_user_id, ordered_id
 from tollhouse.core.key import Scope as KeyScope
+from tollhouse.core.key import end_user_id, ordered_id
 from tollhouse.core.money import format_credits
 from tollhouse.flows.auth import credential_of
 from tollhouse.flows.operation import Admit, Admitted

@@ -68,7 +68,7 @@ def _count(delta: _Delta) -> int:
 
 
 def read_usage(usage: object) -> Usage | None:
-    """OpenAI's usage object. None when it is missing or cannot be true: a missing count is missing, an explicit 0 is 0."""
+    """OpenAI's usage object. None when it is missing or cannot be true; an explicit 0 is a count like any other."""
     if not isinstance(usage, dict):
         return None
     given, made = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))

@@ -11,7 +11,6 @@ from tollhouse.outside.openai import OpenAICompatible
 from tollhouse.outside.sandbox import Sandbox
 from tollhouse.store.catalogue import PLATFORM_ID
 
-
 log = structlog.get_logger()
 
 

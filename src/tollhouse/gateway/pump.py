@@ -1,13 +1,13 @@
 """The pump: a supervised task owns a call from the provider's first byte to the settlement; the response only listens.
 
-When the client leaves, the pump goes on: it drains the provider's answer for a while, so that the bill is the true one, and
-settles. Nothing of a settlement hangs on the response, its generator or its cancellation.
+When the client leaves, the pump goes on: it drains the provider's answer for a while, so that the bill is the true one,
+and settles. Nothing of a settlement hangs on the response, its generator or its cancellation.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -33,13 +33,16 @@ SETTLE_WAIT_S = 10.0  # an answer is held back for its settlement no longer than
 READ_ON_S = 0.25  # how long a finished answer may take to end its HTTP body
 DONE = b"[DONE]"
 
+Result = TypeVar("Result")
 log = structlog.get_logger()
 
 
 class Call:
     """One call that was admitted. `begun` is set when there is something to answer, or the failure before it."""
 
-    def __init__(self, pumps: "Pumps", admitted: Admitted, provider: Provider, body: bytes, input_estimate: int) -> None:
+    def __init__(
+        self, pumps: "Pumps", admitted: Admitted, provider: Provider, body: bytes, input_estimate: int
+    ) -> None:
         self.admitted = admitted
         self.begun: asyncio.Future[None] = pumps.loop.create_future()
         self.meter = Meter()
@@ -124,15 +127,16 @@ class Call:
     async def _settle(self, usage: Usage, state: str, error: str | None = None) -> Settled:
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
         provider_id, outcome = self.admitted.admission.route.provider_id, self._outcome(state, error)
-        return await self._insist(lambda: self._pumps.teller.settle(Settle(organization_id, id_, usage, outcome, provider_id)))
+        teller = self._pumps.teller
+        return await self._insist(lambda: teller.settle(Settle(organization_id, id_, usage, outcome, provider_id)))
 
     async def _release(self, error: str) -> None:
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
         outcome = self._outcome("failed", error)
         await self._insist(lambda: self._pumps.teller.do(Release(organization_id, id_, outcome)))
 
-    async def _insist(self, operation: Callable[[], Any]) -> Any:
-        """The provider was paid or not: that is booked, however long the database is away. The operations may be repeated."""
+    async def _insist(self, operation: Callable[[], Awaitable[Result]]) -> Result:
+        """What the provider was paid for is booked, however long the database is away; repeating it does no harm."""
         pause = 0.1
         while True:
             try:
@@ -174,12 +178,12 @@ class PlainCall(Call):
             self.fail(error)
             return
         except TimeoutError:
-            error = ProviderFailed("The call was cut off before the provider answered. Try again.", 503)
+            cut = ProviderFailed("The call was cut off before the provider answered. Try again.", 503)
             if self._stopped:
-                await self._release(str(error))
+                await self._release(str(cut))
             else:  # its client left long ago, and the provider was at work: at least the input is paid
-                await self._settle(Usage(self._input_estimate, 0, estimated=True), "incomplete", str(error))
-            self.fail(error)
+                await self._settle(Usage(self._input_estimate, 0, estimated=True), "incomplete", str(cut))
+            self.fail(cut)
             return
         settling = asyncio.ensure_future(self._settle(usage, "done"))
         done, _ = await asyncio.wait([settling], timeout=SETTLE_WAIT_S)
@@ -215,14 +219,18 @@ class PlainCall(Call):
 
     def _count(self, answer: dict[str, Any]) -> int:
         """The output tokens of an answer that does not say, at four characters each."""
-        text = sum(len(msgspec.json.encode(choice.get("message"))) for choice in answer["choices"] if isinstance(choice, dict))
+        text = sum(
+            len(msgspec.json.encode(choice.get("message"))) for choice in answer["choices"] if isinstance(choice, dict)
+        )
         return -(-text // 4)
 
 
 class StreamCall(Call):
     """A call answered in pieces: `chunks` gives them, each as bytes of the stream, until the end of the answer."""
 
-    def __init__(self, pumps: "Pumps", admitted: Admitted, provider: Provider, body: bytes, estimate: int, usage: bool) -> None:
+    def __init__(
+        self, pumps: "Pumps", admitted: Admitted, provider: Provider, body: bytes, estimate: int, usage: bool
+    ) -> None:
         super().__init__(pumps, admitted, provider, body, estimate)
         self._wants_usage = usage
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
@@ -259,7 +267,8 @@ class StreamCall(Call):
             await self._put(event(error_body(broken)))
             self.fail(broken)
             return
-        settling = asyncio.ensure_future(self._settle(usage, "done" if broken is None else "incomplete", broken and str(broken)))
+        ended = ("done", None) if broken is None else ("incomplete", str(broken))
+        settling = asyncio.ensure_future(self._settle(usage, *ended))
         done, _ = await asyncio.wait([settling], timeout=SETTLE_WAIT_S)
         await self._put(self._ending(usage, settling.result() if done else None, broken))
         await self._put(None)
@@ -313,7 +322,11 @@ class StreamCall(Call):
             try:
                 chunk = self.meter.chunk(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                return b"".join(out), True, ProviderBroke("The provider sent something that is not a chunk of an answer.")
+                return (
+                    b"".join(out),
+                    True,
+                    ProviderBroke("The provider sent something that is not a chunk of an answer."),
+                )
             if chunk.error is not None:
                 return b"".join(out), True, ProviderBroke("The provider reported an error in the middle of its answer.")
             if not self._head:
@@ -383,7 +396,11 @@ class Pumps:
         call.finished()
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("a call's pump failed; the reaper will close its reservation", call=str(call.admitted.id), exc_info=error)
+            log.error(
+                "a call's pump failed; the reaper will close its reservation",
+                call=str(call.admitted.id),
+                exc_info=error,
+            )
             call.fail(ProviderFailed("The call failed inside the gateway. Try again.", 500))
 
     async def _tick(self) -> None:
@@ -413,7 +430,9 @@ async def refusal(reply: Reply) -> ProviderFailed:
     if reply.status in (400, 413, 422):
         return ProviderFailed(await _message(reply), 400)
     if reply.status == 429:
-        return ProviderFailed("The provider limits our calls at the moment; nothing was charged. Try again shortly.", 429)
+        return ProviderFailed(
+            "The provider limits our calls at the moment; nothing was charged. Try again shortly.", 429
+        )
     if reply.status in (503, 529):
         return ProviderFailed("The provider is overloaded at the moment; nothing was charged. Try again shortly.", 503)
     return ProviderFailed(f"The provider refused the call (status {reply.status}); nothing was charged.", 502)

@@ -32,7 +32,9 @@ async def _unknown(request: Request) -> Response:
     known = ", ".join(PATHS)
     path = request.url.path
     if any(line.split(" ")[1] == path for line in PATHS):
-        error: BadRequest | NotFound = BadRequest(f"{request.method} is not for this path. There are: {known}.", status=405)
+        error: BadRequest | NotFound = BadRequest(
+            f"{request.method} is not for this path. There are: {known}.", status=405
+        )
     else:
         error = NotFound(f"There is nothing at this path. There are: {known}.")
     return Response(error_body(error), error.status, media_type="application/json")

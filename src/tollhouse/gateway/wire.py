@@ -15,7 +15,7 @@ from tollhouse.core.errors import BadRequest, LimitExceeded, Overloaded, Tollhou
 from tollhouse.core.token import count_messages, upper_bound
 
 Tokens = Annotated[int, Meta(ge=1, le=1_000_000)]
-Text = str | None | UnsetType
+Text = str | UnsetType | None
 Anything = Any
 
 # Counting with the sandbox's own tokenizer takes about 1 ms per 10 KB; above this the upper bound serves.
@@ -24,52 +24,52 @@ SANDBOX_COUNT_BYTES = 64 * 1024
 
 class Message(Struct, forbid_unknown_fields=True, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None | UnsetType = UNSET
+    content: str | list[dict[str, Any]] | UnsetType | None = UNSET
     name: Text = UNSET
     refusal: Text = UNSET
     audio: Anything = UNSET
-    tool_calls: list[dict[str, Any]] | None | UnsetType = UNSET
+    tool_calls: list[dict[str, Any]] | UnsetType | None = UNSET
     tool_call_id: Text = UNSET
     function_call: Anything = UNSET
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    include_usage: bool | None | UnsetType = UNSET
-    include_obfuscation: bool | None | UnsetType = UNSET
+    include_usage: bool | UnsetType | None = UNSET
+    include_obfuscation: bool | UnsetType | None = UNSET
 
 
 class ChatRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     model: Annotated[str, Meta(min_length=1, max_length=200)]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
-    max_tokens: Tokens | None | UnsetType = UNSET
-    max_completion_tokens: Tokens | None | UnsetType = UNSET
-    stream: bool | None | UnsetType = UNSET
-    stream_options: StreamOptions | None | UnsetType = UNSET
-    n: Annotated[int, Meta(ge=1, le=16)] | None | UnsetType = UNSET
-    temperature: float | None | UnsetType = UNSET
-    top_p: float | None | UnsetType = UNSET
-    frequency_penalty: float | None | UnsetType = UNSET
-    presence_penalty: float | None | UnsetType = UNSET
-    stop: str | list[str] | None | UnsetType = UNSET
-    seed: int | None | UnsetType = UNSET
-    logprobs: bool | None | UnsetType = UNSET
-    top_logprobs: int | None | UnsetType = UNSET
-    logit_bias: dict[str, float] | None | UnsetType = UNSET
-    response_format: dict[str, Any] | None | UnsetType = UNSET
-    tools: list[dict[str, Any]] | None | UnsetType = UNSET
+    max_tokens: Tokens | UnsetType | None = UNSET
+    max_completion_tokens: Tokens | UnsetType | None = UNSET
+    stream: bool | UnsetType | None = UNSET
+    stream_options: StreamOptions | UnsetType | None = UNSET
+    n: Annotated[int, Meta(ge=1, le=16)] | UnsetType | None = UNSET
+    temperature: float | UnsetType | None = UNSET
+    top_p: float | UnsetType | None = UNSET
+    frequency_penalty: float | UnsetType | None = UNSET
+    presence_penalty: float | UnsetType | None = UNSET
+    stop: str | list[str] | UnsetType | None = UNSET
+    seed: int | UnsetType | None = UNSET
+    logprobs: bool | UnsetType | None = UNSET
+    top_logprobs: int | UnsetType | None = UNSET
+    logit_bias: dict[str, float] | UnsetType | None = UNSET
+    response_format: dict[str, Any] | UnsetType | None = UNSET
+    tools: list[dict[str, Any]] | UnsetType | None = UNSET
     tool_choice: Anything = UNSET
-    parallel_tool_calls: bool | None | UnsetType = UNSET
-    functions: list[dict[str, Any]] | None | UnsetType = UNSET
+    parallel_tool_calls: bool | UnsetType | None = UNSET
+    functions: list[dict[str, Any]] | UnsetType | None = UNSET
     function_call: Anything = UNSET
     reasoning_effort: Text = UNSET
     verbosity: Text = UNSET
-    prediction: dict[str, Any] | None | UnsetType = UNSET
-    modalities: list[str] | None | UnsetType = UNSET
-    audio: dict[str, Any] | None | UnsetType = UNSET
-    web_search_options: dict[str, Any] | None | UnsetType = UNSET
+    prediction: dict[str, Any] | UnsetType | None = UNSET
+    modalities: list[str] | UnsetType | None = UNSET
+    audio: dict[str, Any] | UnsetType | None = UNSET
+    web_search_options: dict[str, Any] | UnsetType | None = UNSET
     service_tier: Text = UNSET
-    metadata: dict[str, str] | None | UnsetType = UNSET
-    store: bool | None | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType | None = UNSET
+    store: bool | UnsetType | None = UNSET
     user: Text = UNSET
     safety_identifier: Text = UNSET
     prompt_cache_key: Text = UNSET
@@ -137,7 +137,9 @@ def _invalid(message: str) -> BadRequest:
         name = f"{name}.{missing.group(1)}" if name else missing.group(1)
         return BadRequest(f"The field `{name}` is missing. Add it.", name)
     if not name:
-        return BadRequest(f"The body is not a chat completion request: {what}. Send a JSON object with model and messages.")
+        return BadRequest(
+            f"The body is not a chat completion request: {what}. Send a JSON object with model and messages."
+        )
     return BadRequest(f"The field `{name}` is wrong: {what}. Correct it and send the request again.", name)
 
 
@@ -174,7 +176,7 @@ def sandbox_tokens(request: ChatRequest, size: int) -> int | None:
 
 
 def to_provider(request: ChatRequest, provider_model_id: str, output_tokens: int) -> bytes:
-    """The body for an OpenAI-compatible provider: its own model name, the admitted maximum, and usage always asked for."""
+    """The body for an OpenAI-compatible provider: its model name, the admitted maximum, usage always asked for."""
     changes: dict[str, Any] = {"model": provider_model_id}
     if isinstance(request.max_completion_tokens, int):
         changes |= {"max_completion_tokens": output_tokens, "max_tokens": UNSET}

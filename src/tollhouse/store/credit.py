@@ -80,13 +80,14 @@ async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datet
                       (SELECT coalesce(-sum(amount_micros), 0)::bigint FROM credit_transaction t
                        WHERE t.organization_id = b.organization_id AND t.created_at >= b.period_start
                          AND t.type IN ('ai_consumption', 'late_settle', 'correction')
-                         AND t.seq > coalesce((SELECT max(a.seq) FROM credit_transaction a
-                                               WHERE a.organization_id = b.organization_id AND a.type = 'plan_allocation'
-                                                 AND a.created_at < b.period_start), 0)) AS used
+                         AND t.seq > coalesce(
+                             (SELECT max(a.seq) FROM credit_transaction a
+                              WHERE a.organization_id = b.organization_id AND a.type = 'plan_allocation'
+                                AND a.created_at < b.period_start), 0)) AS used
                FROM credit_balance b JOIN organization o ON o.id = b.organization_id
                WHERE b.organization_id = %(organization)s)
            SELECT head.*, g.id, g.source, g.priority, g.paid, g.amount_micros, g.remaining_micros, g.reserved_micros,
-                  g.active, g.effective_at, g.expires_at, g.period_start, g.created_at, g.note
+                  g.active, g.effective_at, g.expires_at, g.period_start, g.plan_id, g.created_at, g.note
            FROM head LEFT JOIN credit_grant g ON g.organization_id = head.id AND g.active AND g.remaining_micros > 0""",
         {"organization": organization_id, "now": now},
     )

@@ -82,3 +82,14 @@ async def live(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime) 
             (organization_id, now),
         )
         return await cursor.fetchall()
+
+
+async def one(tx: TenantTx | OperatorTx, organization_id: UUID, key_id: UUID) -> ApiKey | None:
+    """The organisation's key of this id, whatever has become of it."""
+    async with tx.cursor(row_factory=class_row(ApiKey)) as cursor:
+        await cursor.execute(
+            """SELECT organization_id, id, name, start, scopes, mode, expires_at, revoked_at, created_at
+               FROM api_key WHERE organization_id = %s AND id = %s""",
+            (organization_id, key_id),
+        )
+        return await cursor.fetchone()
