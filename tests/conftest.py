@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -118,7 +119,7 @@ def seeded_template(cluster: Cluster) -> SeededTemplate:
     url = cluster.postgres.url(TEMPLATE)
     migrations.upgrade(url)
     seeded = asyncio.run(
-        seed(url, SeedInput(secret_key=TEST_SECRET, mode="test", operator_key=None, vendor_connections=()))
+        seed(url, SeedInput(TEST_SECRET, "test", operator_key=None, vendor_connections=()), datetime.now(UTC))
     )
     assert seeded.operator_key is not None
     assert seeded.demo_key is not None

@@ -8,13 +8,17 @@ import os
 import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import psycopg
 import typer
 
 from tollhouse import __version__, config, data_directory, migrations
 from tollhouse.config import Config, ConfigError
+from tollhouse.core.errors import TollhouseError
+from tollhouse.core.key import SCOPES
 from tollhouse.trouble import Trouble
 
 T = TypeVar("T")
@@ -72,7 +76,7 @@ def seed() -> None:
     from tollhouse import seeding
 
     settings = config.load()
-    made = seeding.seed_and_keep(settings, _database_url(settings))
+    made = seeding.seed_and_keep(settings, _database_url(settings), datetime.now(UTC))
     print("The database holds the seed data of this version.")
     for name, key in (("operator key", made.operator), ("demo key", made.demo)):
         if key is not None:
@@ -117,6 +121,38 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@keys.command("create")
+def key_create(
+    organization: Annotated[UUID, typer.Option(help="The organisation's id.")],
+    name: Annotated[str, typer.Option(help="What people call the key.")],
+    scope: Annotated[list[str], typer.Option(help=f"May be given several times: {', '.join(SCOPES)}.")],
+    mode: Annotated[str | None, typer.Option(help="test or live; as TOLLHOUSE_MODE when left out.")] = None,
+) -> None:
+    """Create an API key and print it, once. A key with the scope operator belongs to the platform's organisation."""
+    from tollhouse.flows.govern import NewKey, Order, create_key
+    from tollhouse.store.db import Database
+
+    settings = _with_database(config.load())
+    unknown = [one for one in scope if one not in SCOPES]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(SCOPES)}", param_hint="--scope")
+    if mode not in (None, settings.mode):
+        raise typer.BadParameter(f"this installation runs in {settings.mode} mode", param_hint="--mode")
+    wanted = NewKey(name, tuple(one for one in SCOPES if one in scope), settings.mode)
+    secret = settings.secret_key.get_secret_value().encode()
+
+    async def run() -> str:
+        database = Database(settings.database_url or "")
+        await database.open()
+        try:
+            order = Order("system", datetime.now(UTC))
+            return (await create_key(database, order, secret, organization, wanted)).key
+        finally:
+            await database.close()
+
+    print(_run(run()))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -149,7 +185,7 @@ def main() -> None:
     debug = os.environ.get("TOLLHOUSE_LOG_LEVEL", "").lower() == "debug"
     try:
         app()
-    except (Trouble, psycopg.Error) as error:
+    except (Trouble, TollhouseError, psycopg.Error) as error:
         if debug:
             raise
         print(f"tollhouse: {_sentence(error)}", file=sys.stderr)

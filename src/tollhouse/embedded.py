@@ -289,8 +289,10 @@ def _stop_leftovers(cluster: Path, socket_dir: Path | None) -> None:
                 f"An earlier PostgreSQL of {cluster} does not end. End the processes {pids} and try again."
             )
     if lines and lines[0].isdigit() and psutil.pid_exists(int(lines[0])):
-        # the number now belongs to some other program, which PostgreSQL can't know
+        # the number now belongs to some other program or to a zombie, which PostgreSQL can't tell from a server
         (cluster / "postmaster.pid").unlink(missing_ok=True)
+        for path in Path(lines[4] if len(lines) > 4 else "/nonexistent").glob(".s.PGSQL.*"):
+            path.unlink(missing_ok=True)
     if len(lines) > 4 and Path(lines[4]).name.startswith("tollhouse-") and Path(lines[4]) != socket_dir:
         shutil.rmtree(lines[4], ignore_errors=True)
 

@@ -7,13 +7,14 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
 from tollhouse import data_directory
 from tollhouse.config import Config
-from tollhouse.flows.seed import SeedInput, seed
+from tollhouse.flows.seed import SeedInput, VendorConnectionInput, seed
 
 KEYS = "keys.json"
 
@@ -26,28 +27,23 @@ class Keys:
     demo: str | None = None
 
 
-def seed_and_keep(config: Config, url: str) -> Keys:
+def seed_and_keep(config: Config, url: str, now: datetime) -> Keys:
     """Seeds the database, as often as one likes, and gives its keys: new ones, or in test mode those of an earlier run.
 
     In test mode they are kept in the data directory, readable by this user only; in live mode nowhere."""
-    seeded = asyncio.run(
-        seed(
-            url,
-            SeedInput(
-                secret_key=config.secret_key.get_secret_value().encode(),
-                mode=config.mode,
-                operator_key=config.operator_key.get_secret_value() if config.operator_key else None,
-                vendor_connections=tuple(config.vendor_connections(os.environ)),
-            ),
-        )
+    given = config.operator_key.get_secret_value() if config.operator_key else None
+    vendors = tuple(
+        VendorConnectionInput(one.provider_id, one.base_url, one.key.get_secret_value() if one.key else None)
+        for one in config.vendor_connections(os.environ)
     )
+    wanted = SeedInput(config.secret_key.get_secret_value().encode(), config.mode, given, vendors)
+    seeded = asyncio.run(seed(url, wanted, now))
     new = Keys(seeded.operator_key, seeded.demo_key)
     if config.mode == "live":
         return new
     path, database = config.data_dir / KEYS, _name(config)
     kept = _read(path)
     old = kept.get(database, Keys())
-    given = config.operator_key.get_secret_value() if config.operator_key else None
     keys = Keys(given or new.operator or old.operator, new.demo or old.demo)
     if keys != old:
         kept[database] = keys

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -85,7 +86,7 @@ class Stack:
             data_directory.write_url(self.config.data_dir, url)
         assert url is not None
         migrations.upgrade(url)
-        keys = seeding.seed_and_keep(self.config, url)
+        keys = seeding.seed_and_keep(self.config, url, datetime.now(UTC))
         self._start_children(url)
         self._wait_until_ready()
         say(_welcome(self.config, self.address, keys))
@@ -216,7 +217,7 @@ def _welcome(config: Config, address: str, keys: Keys) -> str:
     if keys.operator is not None:
         lines.append(f"  operator key  {keys.operator}")
     if keys.demo is not None:
-        body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}'
+        body = '{"model": "sandbox", "messages": [{"role": "user", "content": "Hello"}]}'
         lines += [
             f"  demo key      {keys.demo}  (the organisation Demo, with credits)",
             "",

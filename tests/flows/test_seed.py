@@ -320,6 +320,14 @@ async def test_two_processes_that_seed_at_once_make_everything_once(url: str) ->
     assert rows(url, "SELECT count(*) FROM credit_transaction") == [(2,)]
 
 
+async def test_of_many_that_find_no_working_key_at_once_one_makes_it(url: str) -> None:
+    await seed(url, TEST, NOON)
+    change(url, "UPDATE api_key SET revoked_at = %s", NOON)
+    seeded = await asyncio.gather(*(seed(url, with_vendors(OPENAI), NOON) for _ in range(6)))
+    assert len([one.operator_key for one in seeded if one.operator_key]) == 1
+    assert len([one.demo_key for one in seeded if one.demo_key]) == 1
+
+
 async def test_what_an_operator_changed_or_took_away_stays_so(url: str) -> None:
     await seed(url, TEST, NOON)
     change(url, "UPDATE plan SET monthly_credits_micros = 7, name = 'Mine' WHERE id = 'pro'")

@@ -42,8 +42,8 @@ class Run:
         return found[0]
 
     def member(self, *words: str) -> psutil.Process:
-        """The process of the family whose command line holds the words."""
-        return next(one for one in self.family if all(word in " ".join(one.cmdline()) for word in words))
+        """The process of the family that was started with these arguments."""
+        return next(one for one in self.family if one.is_running() and set(words) <= set(one.cmdline()))
 
     def status(self, path: str) -> int:
         connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=10)
@@ -174,8 +174,8 @@ def test_processes_that_outlived_a_killed_supervisor_are_ended_by_the_next_start
 
 def test_a_server_or_a_database_that_dies_is_started_again(data_dir: Path) -> None:
     with up(data_dir) as run:
-        for words in (("serve",), ("postgres", "-D")):
-            victim = run.member(*words)
+        for word in ("serve", "-D"):
+            victim = run.member(word)
             victim.kill()
             deadline = time.monotonic() + 20
             while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:

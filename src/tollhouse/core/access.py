@@ -160,9 +160,7 @@ def decide(ask: Ask, facts: Facts, takes: list[Take], account: Account, windows:
     if trial is not None:
         window = windows.by_id[ask.organization_id, trial.window_id]
         remaining = max(0, model.trial_messages - window.used - window.reserved)
-    return Admission(
-        model, route, quote, output, hold, tuple(takes), trial is not None, remaining, messages, tokens
-    )
+    return Admission(model, route, quote, output, hold, tuple(takes), trial is not None, remaining, messages, tokens)
 
 
 def check_key(ask: Ask, facts: Facts) -> None:
@@ -226,7 +224,9 @@ def _amount(ask: Ask, facts: Facts, model: Model, quote: Quote, account: Account
     most = wanted * ask.answers
     affordable = quote.output_affordable(ask.input_tokens, account.balance.spendable_micros, most) // ask.answers
     if affordable < min(wanted, OUTPUT_TOKENS_MIN):
-        raise _insufficient(quote.charge_micros(Usage(ask.input_tokens, min(wanted, OUTPUT_TOKENS_MIN) * ask.answers)), account)
+        raise _insufficient(
+            quote.charge_micros(Usage(ask.input_tokens, min(wanted, OUTPUT_TOKENS_MIN) * ask.answers)), account
+        )
     return affordable, quote.charge_micros(Usage(ask.input_tokens, affordable * ask.answers))
 
 

@@ -223,9 +223,7 @@ class Account:
             self.balance.debt_micros += debt
             self._enter(type_, -debt, None, now, actor, reservation_id)
 
-    def _spend(
-        self, type_: str, grant_id: UUID, micros: int, reservation_id: UUID, now: datetime, actor: str
-    ) -> None:
+    def _spend(self, type_: str, grant_id: UUID, micros: int, reservation_id: UUID, now: datetime, actor: str) -> None:
         if micros > 0:
             self.grants[grant_id].remaining_micros -= micros
             self.balance.remaining_micros -= micros

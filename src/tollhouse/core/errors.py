@@ -1,26 +1,26 @@
 """Everything Tollhouse refuses, in one list; each face (OpenAI error, problem JSON, page) renders it its own way.
 
-    TollhouseError
-      Unauthenticated ......... 401  the key is missing, unknown, revoked or expired
-      Forbidden ............... 403  the key has not the scope, or the organisation is suspended
-      BadRequest .............. 400  the body is not what the endpoint takes (413 when too large)
-      NotFound ................ 404  also for what is another tenant's
-      Conflict ................ 409  the same idempotency key is still running, or the state forbids it
-      Mismatch ................ 422  the idempotency key was used with another body
-      ModelNotFound ........... 404
-      ModelDisabled ........... 403
-      NotConnected ............ 503  the model's provider has no connection
-      ModelLocked ............. 403  premium, and neither unlocked nor on trial
-      TrialExpired ............ 402  premium, and its trial messages are used up
-      CapabilityDenied ........ 403
-      PlanRequired ............ 403
-      PriceUnknown ............ 403  money in doubt is refused
-      InsufficientCredits ..... 402
-      LimitExceeded ........... 429  messages of a period
-        QuotaExceeded ......... 429  tokens of a period
-      Overloaded .............. 503  nothing was taken, nothing was sent to a provider
-      ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
-      ProviderBroke ........... 502  in the middle of an answer
+TollhouseError
+  Unauthenticated ......... 401  the key is missing, unknown, revoked or expired
+  Forbidden ............... 403  the key has not the scope, or the organisation is suspended
+  BadRequest .............. 400  the body is not what the endpoint takes (413 when too large)
+  NotFound ................ 404  also for what is another tenant's
+  Conflict ................ 409  the same idempotency key is still running, or the state forbids it
+  Mismatch ................ 422  the idempotency key was used with another body
+  ModelNotFound ........... 404
+  ModelDisabled ........... 403
+  NotConnected ............ 503  the model's provider has no connection
+  ModelLocked ............. 403  premium, and neither unlocked nor on trial
+  TrialExpired ............ 402  premium, and its trial messages are used up
+  CapabilityDenied ........ 403
+  PlanRequired ............ 403
+  PriceUnknown ............ 403  money in doubt is refused
+  InsufficientCredits ..... 402
+  LimitExceeded ........... 429  messages of a period
+    QuotaExceeded ......... 429  tokens of a period
+  Overloaded .............. 503  nothing was taken, nothing was sent to a provider
+  ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
+  ProviderBroke ........... 502  in the middle of an answer
 """
 
 from dataclasses import dataclass
@@ -125,9 +125,7 @@ class NotConnected(TollhouseError):
     code, status = "model_not_connected", 503
 
     def __str__(self) -> str:
-        return (
-            f"No connection to {self.provider_id!r} is configured, so {self.model_id!r} cannot answer. An operator can add one."
-        )
+        return f"No connection to {self.provider_id!r} is configured, so {self.model_id!r} cannot answer. An operator can add one."
 
     def details(self) -> dict[str, object]:
         return {"model_id": self.model_id}

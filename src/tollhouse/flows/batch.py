@@ -117,7 +117,9 @@ async def _load(
     versions = {locked.catalogue_version for locked in organizations.values()}
     if catalogue is None or not versions <= {catalogue.version}:
         catalogue = await catalogues.load(tx)
-    batch = Batch(now, mode, catalogue, organizations, {}, opened, {(row.organization_id, row.request_id): row for row in lost})
+    batch = Batch(
+        now, mode, catalogue, organizations, {}, opened, {(row.organization_id, row.request_id): row for row in lost}
+    )
     await _catch_up(tx, batch)
     for row in found:
         operation = operations[row.n]
@@ -309,7 +311,13 @@ def _close(
 
 
 def _finish(
-    batch: Batch, reservation: OpenReservation, outcome: Outcome, now: datetime, attempt: int, usage: Usage | None, cost: int | None
+    batch: Batch,
+    reservation: OpenReservation,
+    outcome: Outcome,
+    now: datetime,
+    attempt: int,
+    usage: Usage | None,
+    cost: int | None,
 ) -> None:
     organization_id, id_ = reservation.organization_id, reservation.id
     batch.finished.append(

@@ -14,14 +14,25 @@ from psycopg import AsyncConnection, OperationalError
 
 from tollhouse.core.access import Catalogue, Plan
 from tollhouse.core.audit import Detail
-from tollhouse.core.credit import Account, Balance, Grant, Source
+from tollhouse.core.credit import Account, Balance
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
-from tollhouse.core.key import Mode, Scope, digest, end_user_id, make_key, ordered_id, shown
+from tollhouse.core.key import Mode, digest, end_user_id, make_key, ordered_id, shown
 from tollhouse.core.money import MICROS_MAX, format_credits
 from tollhouse.core.period import month_containing
 from tollhouse.flows import fund
 from tollhouse.flows.audit import record
 from tollhouse.flows.once import Done, Once, do_once
+from tollhouse.flows.order import (
+    Given,
+    MadeKey,
+    Moved,
+    NewEntitlement,
+    NewGrant,
+    NewKey,
+    NewOrganization,
+    Order,
+    Overview,
+)
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import credit, entitlement, person
 from tollhouse.store import key as keys
@@ -34,92 +45,6 @@ from tollhouse.store.key import ApiKey
 from tollhouse.store.organization import Organization
 from tollhouse.store.proof import Failure, prove
 from tollhouse.store.teller import Locked
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Who ordered it (key:<id>, person:<id> or system), and the real time."""
-
-    actor: str
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class NewOrganization:
-    """`period_anchor` None: its periods begin now. The owner is found by e-mail address (in lower case), or made."""
-
-    name: str
-    plan_id: str
-    business_type: str = "general"
-    period_anchor: datetime | None = None
-    owner_email: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    name: str
-    scopes: tuple[Scope, ...]
-    mode: Mode
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewGrant:
-    """Times are the organisation's. Without an expiry, monthly credits end with the period in which they begin; others
-    never."""
-
-    source: Source
-    amount_micros: int
-    note: str
-    priority: int | None = None
-    paid: bool = False
-    effective_at: datetime | None = None
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewEntitlement:
-    """For whom: everybody in an organisation; with `user`, that member (by id) or end user (by the host application's
-    id) of it; `user` alone is a person, by id or e-mail address, in the organisation that is their own."""
-
-    organization_id: UUID | None
-    user: str | None
-    model_id: str
-    source: entitlement.Source
-    note: str
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """An organisation and its balance at `now`, its own time."""
-
-    organization: Organization
-    balance: Balance
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class MadeKey:
-    """`key` is told this once: only its digest is stored."""
-
-    row: ApiKey
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    grant: Grant
-    available_micros: int
-    spendable_micros: int
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """`outlived` are the reservations whose lease has run out by the new time: the caller has the teller reap them."""
-
-    overview: Overview
-    outlived: tuple[UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)

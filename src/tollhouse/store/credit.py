@@ -70,8 +70,9 @@ async def is_due(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime
 
 
 async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime) -> Statement | None:
-    """The balance as it is booked, at the real time `now`; None when there is no such organisation. One statement, so that
-    the parts agree while calls are running. What the period's calls have cost is sought after the allocation before it."""
+    """The balance as it is booked, at the real time `now`; None when there is no such organisation. One statement, so
+    that the parts agree while calls are running. What the period's calls have cost is sought after the allocation
+    before it."""
     cursor = await tx.execute(
         """WITH head AS MATERIALIZED (
                SELECT o.id, %(now)s + o.clock_offset_micros * interval '1 microsecond' AS own_time, b.remaining_micros,

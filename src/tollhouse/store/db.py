@@ -27,15 +27,16 @@ MoneyTx = TellerTx | OperatorTx
 _LIMITS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s -c lock_timeout=10s"
 
 
-def role_conninfo(url: str, role: LiteralString) -> str:
+def role_conninfo(url: str, role: LiteralString, settings: LiteralString = "") -> str:
     """The same database, as one of the run-time roles: none of them owns a table or bypasses row-level security."""
-    return make_conninfo(url, options=f"-c role={role} -c timezone=UTC {_LIMITS}", application_name=role)
+    return make_conninfo(url, options=f"-c role={role} -c timezone=UTC {_LIMITS} {settings}", application_name=role)
 
 
 async def connect_teller(url: str) -> TellerTx:
-    """The one connection of a process's teller. Statements are prepared at first use: the same dozen run for ever."""
-    connection = await AsyncConnection.connect(role_conninfo(url, "tollhouse_teller"), prepare_threshold=0)
-    return TellerTx(connection)
+    """The one connection of a process's teller. The same two dozen statements run for ever, so they are prepared at first
+    use and planned once: their plans do not depend on the values, and planning them anew costs as much as running them."""
+    conninfo = role_conninfo(url, "tollhouse_teller", "-c plan_cache_mode=force_generic_plan -c jit=off")
+    return TellerTx(await AsyncConnection.connect(conninfo, prepare_threshold=0))
 
 
 class Database:
@@ -49,7 +50,9 @@ class Database:
 
     def _pool(self, role: LiteralString, size: int) -> AsyncConnectionPool[Connection]:
         conninfo = role_conninfo(self.url, role)
-        return AsyncConnectionPool(conninfo, min_size=0, max_size=size, open=False, timeout=5, max_waiting=200, name=role)
+        return AsyncConnectionPool(
+            conninfo, min_size=0, max_size=size, open=False, timeout=5, max_waiting=200, name=role
+        )
 
     async def open(self) -> None:
         for pool in (self._web, self._operator, self._worker):
@@ -92,4 +95,6 @@ async def _transaction(pool: AsyncConnectionPool[Connection]) -> AsyncIterator[C
         async with pool.connection() as connection:
             yield connection
     except (PoolTimeout, OperationalError) as error:
-        raise Overloaded("The database does not answer at the moment; nothing was changed. Try again shortly.") from error
+        raise Overloaded(
+            "The database does not answer at the moment; nothing was changed. Try again shortly."
+        ) from error

@@ -12,7 +12,8 @@ Source = Literal["purchase", "admin_grant", "trial"]
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """`subject_id` None: everybody in the organisation. Begin inclusive, expiry exclusive, in the organisation's time."""
+    """`subject_id` None: everybody in the organisation. Begin inclusive, expiry exclusive, in the organisation's
+    time."""
 
     organization_id: UUID
     id: UUID

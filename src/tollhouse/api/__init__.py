@@ -1,0 +1,26 @@
+"""/api: management JSON, documented by OpenAPI."""
+
+from fastapi import FastAPI
+
+from tollhouse import __version__
+from tollhouse.api import credits, operator, problem
+from tollhouse.api.state import State
+from tollhouse.api.view import ProblemView
+
+
+def build(state: State) -> FastAPI:
+    """The app for /api and /openapi.json. Its documentation pages are off: they would load scripts from elsewhere."""
+    refusals = {"default": {"model": ProblemView, "description": "A refusal, as application/problem+json."}}
+    app = FastAPI(
+        title="Tollhouse",
+        version=__version__,
+        summary="Credits, plans and limits of organisations that call AI models.",
+        docs_url=None,
+        redoc_url=None,
+        responses=refusals,  # type: ignore[arg-type]  # FastAPI's type says int for what OpenAPI calls "default"
+    )
+    app.state.tollhouse = state
+    problem.install(app, state.clock)
+    app.include_router(credits.router)
+    app.include_router(operator.router)
+    return app

@@ -1,0 +1,148 @@
+"""What comes in: JSON read strictly, and the types of its fields."""
+
+import hashlib
+import re
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from fastapi import Header, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+from tollhouse.core.errors import BadRequest
+from tollhouse.core.money import parse_credits
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EMAIL = re.compile(r"[^\s@,<>\"]{1,64}@[^\s@,<>\"]+\.[^\s@,<>\".]+")
+_VISIBLE = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+class Body(BaseModel):
+    """Nothing is converted or passed over: a field that is not documented is refused by its name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def body_hash(body: Body) -> bytes:
+    """The same for two bodies that say the same, in whatever order."""
+    return hashlib.sha256(body.model_dump_json(exclude_unset=True).encode()).digest()
+
+
+class StrictRoute(APIRoute):
+    """A route whose request is checked for what none may hold before anything else looks at it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if request.query_params and not self.dependant.query_params:
+                raise BadRequest("This call takes no query parameters. Remove what follows the question mark.")
+            strict = StrictRequest(request.scope, request.receive)
+            await strict.check()
+            return await handler(strict)
+
+        return checked
+
+
+class StrictRequest(Request):
+    """A request with one JSON document: UTF-8, without NUL and lone surrogates, which no text may hold."""
+
+    _document: Any = None
+
+    async def check(self) -> None:
+        """BadRequest that says what is wrong with the body."""
+        body = await self.body()
+        if not body:
+            return
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise BadRequest("Send the body as JSON, with the header 'content-type: application/json'.", status=415)
+        try:
+            self._document = msgspec.json.decode(body)
+        except RecursionError as error:
+            raise BadRequest("The JSON of the body is nested too deep.") from error
+        except (ValueError, msgspec.DecodeError) as error:
+            raise BadRequest(f"The body is not valid JSON in UTF-8: {error}.") from error
+        if b"\\u0000" in body and any("\x00" in text for text in _texts(self._document)):
+            raise BadRequest("The body holds the character NUL (\\u0000), which no text may. Leave it out.")
+
+    async def json(self) -> Any:
+        return self._document
+
+
+def _texts(document: object) -> Iterable[str]:
+    """Every text of a JSON document, names of fields too."""
+    waiting = [document]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case list() as items:
+                waiting.extend(items)
+            case dict() as members:
+                waiting.extend(members)
+                waiting.extend(members.values())
+
+
+def _credits(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError('must be a decimal string such as "12.5": JSON numbers lose digits')
+    return parse_credits(value)
+
+
+def _moment(value: object) -> datetime:
+    remedy = 'must be a time with its offset, as in RFC 3339, for example "2026-01-31T12:00:00Z"'
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError(remedy)
+    try:
+        moment = datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise ValueError(f"{remedy}; there is no such day or hour") from None
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("must lie in the years 2000 to 2099; leave it out when there shall be none")
+    return moment.astimezone(UTC)
+
+
+def _above_zero(micros: int) -> int:
+    if micros <= 0:
+        raise ValueError("must be more than 0")
+    return micros
+
+
+def _not_below_zero(micros: int) -> int:
+    if micros < 0:
+        raise ValueError("must not be below 0")
+    return micros
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value) or len(value) > 254:
+        raise ValueError('must be an e-mail address such as "ada@example.com"')
+    return value.lower()
+
+
+def _visible(value: str) -> str:
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("must be 1 to 255 visible ASCII characters, for example a UUID")
+    return value
+
+
+_AsCredits = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,11}(\.[0-9]{1,6})?$", "examples": ["12.5"]})
+PositiveCredits = Annotated[int, BeforeValidator(_credits), AfterValidator(_above_zero), _AsCredits]
+Credits = Annotated[int, BeforeValidator(_credits), AfterValidator(_not_below_zero), _AsCredits]
+Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+Email = Annotated[str, AfterValidator(_email)]
+Id = Annotated[UUID, Field(strict=False)]
+_Key = Annotated[str, AfterValidator(_visible)]
+_KEPT = Header(
+    alias="Idempotency-Key", description="The same key and body are answered again and done once, for 24 hours."
+)
+IdempotencyKey = Annotated[_Key, _KEPT]
+OptionalIdempotencyKey = Annotated[_Key | None, _KEPT]
