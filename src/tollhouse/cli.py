@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import typer
 
-from tollhouse import __version__, config, data_directory, migrations
+from tollhouse import __version__, config, data_directory, logs, migrations
 from tollhouse.config import Config, ConfigError
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.key import SCOPES
@@ -39,7 +39,9 @@ def up() -> None:
     """Start everything: database, migrations, seed data, server and job worker, until Ctrl-C."""
     from tollhouse import supervisor
 
-    supervisor.up(config.load())
+    settings = config.load()
+    logs.configure(settings.log_level)
+    supervisor.up(settings)
 
 
 @app.command()
@@ -49,7 +51,9 @@ def serve(
     """Run one web process, until SIGTERM."""
     from tollhouse import server
 
-    server.serve(_with_database(config.load()), fd)
+    settings = _with_database(config.load())
+    logs.configure(settings.log_level)
+    server.serve(settings, fd)
 
 
 @app.command()
@@ -57,7 +61,9 @@ def worker() -> None:
     """Run one job worker, until SIGTERM."""
     from tollhouse import jobs
 
-    _run(jobs.run(_with_database(config.load())))
+    settings = _with_database(config.load())
+    logs.configure(settings.log_level)
+    _run(jobs.run(settings))
 
 
 @app.command()
@@ -129,7 +135,8 @@ def key_create(
     mode: Annotated[str | None, typer.Option(help="test or live; as TOLLHOUSE_MODE when left out.")] = None,
 ) -> None:
     """Create an API key and print it, once. A key with the scope operator belongs to the platform's organisation."""
-    from tollhouse.flows.govern import NewKey, Order, create_key
+    from tollhouse.flows.govern import create_key
+    from tollhouse.flows.order import NewKey, Order
     from tollhouse.store.db import Database
 
     settings = _with_database(config.load())

@@ -1,0 +1,85 @@
+"""Periods: half-open, in UTC, a moment in exactly one."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.cast import moments
+from tollhouse.core.period import BEGINNING, Kind, end_of, month_containing, months_after, start_of
+
+MICROSECOND = timedelta(microseconds=1)
+kinds = st.sampled_from(["day", "week", "month"])
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc]  # year, month, day and perhaps a time
+
+
+@given(moments, moments)
+def test_a_moment_is_in_its_month_and_not_at_its_end(moment: datetime, anchor: datetime) -> None:
+    period = month_containing(moment, anchor)
+    assert period.start <= moment < period.end
+
+
+@given(moments, moments)
+def test_months_follow_each_other_without_gap_or_overlap(moment: datetime, anchor: datetime) -> None:
+    period = month_containing(moment, anchor)
+    assert month_containing(period.end, anchor).start == period.end
+    assert month_containing(period.start - MICROSECOND, anchor).end == period.start
+    assert month_containing(period.end - MICROSECOND, anchor) == period
+
+
+@given(moments, st.integers(-600, 600))
+def test_an_anchor_never_drifts(anchor: datetime, count: int) -> None:
+    later = months_after(anchor, count)
+    assert (later.year - anchor.year) * 12 + later.month - anchor.month == count
+    assert (later + timedelta(days=1)).day == 1 if later.day < anchor.day else later.day == anchor.day
+    assert later.timetz() == anchor.timetz()
+
+
+@pytest.mark.parametrize(
+    ("anchor", "starts"),
+    [
+        (utc(2026, 1, 31), [utc(2026, 1, 31), utc(2026, 2, 28), utc(2026, 3, 31), utc(2026, 4, 30), utc(2026, 5, 31)]),
+        (utc(2028, 1, 30, 8), [utc(2028, 1, 30, 8), utc(2028, 2, 29, 8), utc(2028, 3, 30, 8), utc(2028, 4, 30, 8)]),
+        (utc(2027, 11, 30), [utc(2027, 11, 30), utc(2027, 12, 30), utc(2028, 1, 30), utc(2028, 2, 29)]),
+    ],
+)
+def test_the_31st_falls_on_the_last_day_of_a_short_month_and_comes_back(
+    anchor: datetime, starts: list[datetime]
+) -> None:
+    for start, end in zip(starts, starts[1:], strict=False):
+        assert month_containing(start, anchor).end == end
+        assert month_containing(end - MICROSECOND, anchor).start == start
+
+
+def test_a_month_before_the_anchor_is_a_month_as_well() -> None:
+    period = month_containing(utc(2025, 12, 30), utc(2026, 1, 31))
+    assert (period.start, period.end) == (utc(2025, 11, 30), utc(2025, 12, 31))
+
+
+@given(kinds, moments)
+def test_a_window_is_half_open_and_the_next_one_begins_at_its_end(kind: Kind, moment: datetime) -> None:
+    start = start_of(kind, moment)
+    end = end_of(kind, start)
+    assert end is not None
+    assert start <= moment < end
+    assert start_of(kind, start) == start_of(kind, end - MICROSECOND) == start
+    assert start_of(kind, end) == end
+
+
+def test_windows_begin_with_the_calendar() -> None:
+    moment = utc(2026, 3, 12, 23, 59, 59, 999_999)
+    assert start_of("day", moment) == utc(2026, 3, 12)
+    assert start_of("week", moment) == utc(2026, 3, 9)  # a Monday
+    assert start_of("month", moment) == utc(2026, 3, 1)
+    assert start_of("month", utc(2026, 12, 31)) == utc(2026, 12, 1)
+    assert end_of("month", utc(2026, 12, 1)) == utc(2027, 1, 1)
+
+
+@given(moments)
+def test_a_lifetime_is_one_window_that_never_ends(moment: datetime) -> None:
+    assert start_of("lifetime", moment) == BEGINNING
+    assert end_of("lifetime", BEGINNING) is None
