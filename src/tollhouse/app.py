@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse import __version__, api, migrations
 from tollhouse.api.state import State as ApiState
 from tollhouse.config import Config
-from tollhouse.core.errors import Overloaded
+from tollhouse.core.errors import Overloaded, Unexpected
 from tollhouse.flows.auth import Identities
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
@@ -52,7 +52,7 @@ class App:
             if self._draining and scope["method"] == "POST":
                 await send_error(send, Overloaded("This server is going down. Try again: another one answers."))
                 return
-            await self._gateway(scope, receive, send)
+            await _answered(self._gateway, scope, receive, send)
         elif path in self._operations:
             await self._operations[path](self, send)
         elif self._api is not None:
@@ -103,6 +103,17 @@ class App:
     async def _healthz(self, send: Send) -> None:
         await send_json(send, 200, b'{"status":"ok"}')
 
+    async def _home(self, send: Send) -> None:
+        text = (
+            f"Tollhouse {__version__}\n\n"
+            "Calls to models   POST /v1/chat/completions, GET /v1/models, GET /v1/key\n"
+            "Credits           GET /api/credits/balance, GET /api/credits/transactions\n"
+            "All of /api       GET /openapi.json\n"
+        )
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": text.encode()})
+
     async def _version(self, send: Send) -> None:
         await send_json(send, 200, msgspec.json.encode({"version": __version__}))
 
@@ -123,10 +134,29 @@ class App:
         return None if found == migrations.head() else "migrations"
 
     _operations: dict[str, Callable[["App", Send], Awaitable[None]]] = {  # noqa: RUF012 (a constant table of methods)
+        "/": _home,
         "/healthz": _healthz,
         "/readyz": _readyz,
         "/version": _version,
     }
+
+
+async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Whatever nobody expected becomes an error in the dialect of `/v1` that tells nothing of the inside."""
+    started = False
+
+    async def noting(message: Message) -> None:
+        nonlocal started
+        started = True
+        await send(message)
+
+    try:
+        await app(scope, receive, noting)
+    except Exception as error:
+        log.error("a call failed", path=scope["path"], exc_info=error)
+        if started:
+            raise
+        await send_error(send, Unexpected("Something went wrong inside the gateway. It is logged; try again."))
 
 
 def clock() -> datetime:

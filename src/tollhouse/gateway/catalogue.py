@@ -31,8 +31,8 @@ class Catalogue:
         try:
             await self._caller(request)
             async with self._state.db.nobody() as tx:
-                found = (await catalogue.load(tx)).models
-            shown = [_shape(model) for model in found.values() if model.selectable and model.enabled]
+                found = await catalogue.models(tx)
+            shown = [_shape(model) for model in found if model.selectable and model.enabled]
             return self._answer({"object": "list", "data": shown})
         except TollhouseError as error:
             return self._refuse(error)
@@ -42,8 +42,9 @@ class Catalogue:
         try:
             await self._caller(request)
             async with self._state.db.nobody() as tx:
-                model = (await catalogue.load(tx)).models.get(model_id)
-            if model is None or not (model.selectable and model.enabled):
+                found = await catalogue.models(tx)
+            model = next((one for one in found if one.id == model_id and one.selectable and one.enabled), None)
+            if model is None:
                 raise ModelNotFound(model_id)
             return self._answer(_shape(model))
         except TollhouseError as error:
@@ -65,7 +66,7 @@ class Catalogue:
 
     async def _key(self, caller: Caller) -> dict[str, Any]:
         async with self._state.db.tenant(caller.organization_id) as tx:
-            plans = (await catalogue.load(tx)).plans
+            plans = {plan.id: plan for plan in await catalogue.plans(tx)}
             owner = await organization.find(tx, caller.organization_id)
             mine = await key.one(tx, caller.organization_id, caller.key_id)
             statement = await credit.statement(tx, caller.organization_id, self._state.clock())

@@ -33,15 +33,16 @@ async def load(tx: AsyncConnection[Any]) -> Catalogue:
     ).fetchall()
     return Catalogue(
         version=version[0],
-        plans={plan.id: plan for plan in await _plans(tx)},
-        models={model.id: model for model in await _models(tx)},
+        plans={plan.id: plan for plan in await plans(tx)},
+        models={model.id: model for model in await models(tx)},
         prices={model_id: tuple(found) for model_id, found in prices.items()},
         rates=tuple(RateCard(*row) for row in rates),
         connections={connection.provider_id: connection for connection in await _connections(tx)},
     )
 
 
-async def _plans(tx: AsyncConnection[Any]) -> list[Plan]:
+async def plans(tx: AsyncConnection[Any]) -> list[Plan]:
+    """All plans, lowest rank first."""
     cursor = await tx.execute(
         """SELECT id, name, rank, monthly_credits_micros, welcome_bonus_micros, monthly_tokens, daily_messages,
                   max_output_tokens, charged_channels
@@ -50,7 +51,8 @@ async def _plans(tx: AsyncConnection[Any]) -> list[Plan]:
     return [Plan(*row[:-1], frozenset(row[-1])) for row in await cursor.fetchall()]
 
 
-async def _models(tx: AsyncConnection[Any]) -> list[Model]:
+async def models(tx: AsyncConnection[Any]) -> list[Model]:
+    """All models in the order in which they are shown, also those that are switched off."""
     cursor = await tx.execute(
         """SELECT id, provider_id, provider_model_id, display_name, enabled, selectable, tier, price_cents, daily_messages,
                   trial_messages, max_output_tokens, created_at

@@ -1,0 +1,81 @@
+"""API keys and ids."""
+
+import re
+import string
+from datetime import datetime, timedelta
+from uuid import RFC_4122, UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.cast import NOON, ORGANIZATION, moments
+from tollhouse.core import key
+
+modes: st.SearchStrategy[key.Mode] = st.sampled_from(["test", "live"])
+randomness = st.lists(st.integers(0, 247), min_size=64, max_size=64).map(bytes)
+KEY = key.make_key("test", bytes(range(64)))
+
+
+@given(modes, randomness)
+def test_a_key_says_its_mode_and_looks_like_a_key(mode: key.Mode, random: bytes) -> None:
+    made = key.make_key(mode, random)
+    assert re.fullmatch(rf"th_{mode}_[0-9A-Za-z]{{36}}", made)
+    assert key.looks_like_a_key(made)
+
+
+@given(st.integers(0, len(KEY) - 1), st.sampled_from(string.ascii_letters + string.digits + "_é"))
+def test_a_typing_mistake_is_seen_without_a_look_up(place: int, letter: str) -> None:
+    typed = KEY[:place] + letter + KEY[place + 1 :]
+    assert key.looks_like_a_key(typed) == (typed == KEY)
+
+
+@given(st.text())
+def test_anything_may_be_asked_whether_it_is_a_key(text: str) -> None:
+    assert not key.looks_like_a_key(text)
+
+
+@pytest.mark.parametrize("text", ["", "th_test_", KEY[:-1], KEY + "0", KEY.replace("test", "best"), " " + KEY])
+def test_what_is_not_whole_is_not_a_key(text: str) -> None:
+    assert not key.looks_like_a_key(text)
+
+
+def test_every_character_of_a_key_is_equally_likely() -> None:
+    every_byte = [key.make_key("live", bytes([byte]) * 30)[8:9] for byte in range(248)]
+    assert len(set(every_byte)) == 62
+    assert {every_byte.count(letter) for letter in every_byte} == {4}
+    with pytest.raises(ValueError, match="not enough"):
+        key.make_key("live", bytes([255]) * 64)
+
+
+def test_the_digest_depends_on_the_key_and_on_the_secret() -> None:
+    other = key.make_key("test", bytes(range(1, 65)))
+    digests = {key.digest(secret, one) for secret in (b"one", b"two") for one in (KEY, other)}
+    assert len(digests) == 4
+    assert {len(one) for one in digests} == {32}
+    assert key.digest(b"one", KEY) in digests
+
+
+def test_what_is_shown_of_a_key_recognises_it_and_does_not_give_it_away() -> None:
+    assert key.shown(KEY) == KEY[:12]
+    assert len(KEY) - len(key.shown(KEY)) == 32
+
+
+@given(moments, st.integers(1, 10**9), st.binary(min_size=10, max_size=10), st.binary(min_size=10, max_size=10))
+def test_an_id_made_later_sorts_later(moment: datetime, milliseconds: int, one: bytes, two: bytes) -> None:
+    early = key.ordered_id(moment, one)
+    late = key.ordered_id(moment + timedelta(milliseconds=milliseconds + 1), two)
+    assert early < late
+    assert (early.version, early.variant) == (7, RFC_4122)
+
+
+def test_an_id_keeps_all_the_randomness_that_its_form_leaves() -> None:
+    assert key.ordered_id(NOON, bytes(10)).int & key.ordered_id(NOON, b"\xff" * 10).int == key.ordered_id(NOON, bytes(10)).int
+    different = key.ordered_id(NOON, bytes(10)).int ^ key.ordered_id(NOON, b"\xff" * 10).int
+    assert different.bit_count() == 74
+
+
+def test_an_end_user_has_one_id_in_an_organisation_and_another_elsewhere() -> None:
+    here = key.end_user_id(ORGANIZATION, "u_1")
+    assert here == key.end_user_id(ORGANIZATION, "u_1")
+    assert len({here, key.end_user_id(ORGANIZATION, "u_2"), key.end_user_id(UUID(int=99), "u_1")}) == 3
