@@ -12,8 +12,6 @@ TollhouseError
   NotConnected ............ 503  the model's provider has no connection
   ModelLocked ............. 403  premium, and neither unlocked nor on trial
   TrialExpired ............ 402  premium, and its trial messages are used up
-  CapabilityDenied ........ 403
-  PlanRequired ............ 403
   PriceUnknown ............ 403  money in doubt is refused
   InsufficientCredits ..... 402
   LimitExceeded ........... 429  messages of a period
@@ -21,6 +19,7 @@ TollhouseError
   Overloaded .............. 503  nothing was taken, nothing was sent to a provider
   ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
   ProviderBroke ........... 502  in the middle of an answer
+  Unexpected .............. 500  a fault of ours
 """
 
 from dataclasses import dataclass
@@ -259,6 +258,12 @@ class QuotaExceeded(LimitExceeded):
 def format_price(cents: int | None) -> str:
     """299 -> "$2.99"."""
     return f"${(cents or 0) // 100}.{(cents or 0) % 100:02d}"
+
+
+class Unexpected(TollhouseError):
+    """A fault of ours. What is behind it stands in the log and in no answer."""
+
+    code, status = "internal_error", 500
 
 
 class ProviderFailed(TollhouseError):
