@@ -9,6 +9,8 @@ from importlib import resources
 
 import psycopg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from tests.conftest import Cluster
 from tollhouse import migrations
@@ -73,6 +75,12 @@ def test_an_upgraded_database_is_at_the_head_and_upgrading_again_changes_nothing
     migrations.upgrade(empty_database_url)
     assert migrations.current(empty_database_url) == migrations.head()
     assert dump(cluster, empty_database_url) == before
+
+
+def test_the_head_is_the_end_of_one_line_of_revisions() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations.FOLDER))
+    assert ScriptDirectory.from_config(config).get_heads() == [migrations.head()]
 
 
 def test_one_step_up_and_one_step_down_are_possible(empty_database_url: str) -> None:

@@ -38,6 +38,7 @@ class Signals:
     def __init__(self) -> None:
         self.starting = True
         self.stopping = False
+        self.wish = ""
         self.hurry = False
         self._first = 0.0
         self._read, self._write = os.pipe()
@@ -53,7 +54,7 @@ class Signals:
         if self.stopping:
             self.hurry = self.hurry or time.monotonic() - self._first >= HURRY_AFTER_SECONDS
             return
-        self.stopping, self._first = True, time.monotonic()
+        self.stopping, self.wish, self._first = True, signal.Signals(number).name, time.monotonic()
         if self.starting:
             raise Stopped
 
@@ -189,7 +190,7 @@ def up(config: Config) -> None:
                 stack.start()
                 signals.starting = False
                 stack.run()
-                say("Stopping: calls under way may finish. Press Ctrl-C again to stop at once.")
+                say(f"Stopping ({signals.wish}): calls under way may finish. Press Ctrl-C again to stop at once.")
             finally:
                 stack.stop()
     except Stopped:

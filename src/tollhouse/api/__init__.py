@@ -17,6 +17,7 @@ def build(state: State) -> FastAPI:
         summary="Credits, plans and limits of organisations that call AI models.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=refusals,  # type: ignore[arg-type]  # FastAPI's type says int for what OpenAPI calls "default"
     )
     app.state.tollhouse = state

@@ -5,7 +5,7 @@ happens while the organisations are locked.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
@@ -61,14 +61,9 @@ class Batch:
     checkpoints: dict[Key, CheckpointFound]
     windows: Windows = field(default_factory=Windows)
     accounts: dict[UUID, Account] = field(default_factory=dict)
-    new_reservations: list[store.ReservationRow] = field(default_factory=list)
-    closed: list[store.ReservationClosed] = field(default_factory=list)
+    opened: list[store.CallOpened] = field(default_factory=list)
+    closed: list[store.CallClosed] = field(default_factory=list)
     renewed: list[store.Checkpoint] = field(default_factory=list)
-    new_requests: list[store.RequestRow] = field(default_factory=list)
-    finished: list[store.RequestFinished] = field(default_factory=list)
-    new_attempts: list[store.AttemptRow] = field(default_factory=list)
-    attempts_finished: list[store.AttemptFinished] = field(default_factory=list)
-    usage: list[store.UsageRow] = field(default_factory=list)
     end_users: dict[UUID, store.EndUserRow] = field(default_factory=dict)
 
     def time_of(self, organization_id: UUID) -> datetime:
@@ -148,7 +143,10 @@ def _facts(batch: Batch, organization_id: UUID, row: store.AskFacts) -> Facts:
 
 
 async def _load_working_copies(tx: TellerTx, batch: Batch, grants_read: int | None) -> None:
-    ids = list(batch.organizations)
+    """Windows, and of the grants those that reservations being closed drew from; for those who ask also the head of the
+    burn order. A settlement above its reservation needs more, and says so (MoreGrantsNeeded)."""
+    asking = {asked.organization_id for asked in batch.asked.values()}
+    heads_of = list(batch.organizations if grants_read is None else asking)
     window_ids = {(asked.organization_id, take.window_id) for asked in batch.asked.values() for take in asked.takes}
     grant_ids: set[Key] = set()
     for key, reservation in batch.reservations.items():
@@ -156,18 +154,18 @@ async def _load_working_copies(tx: TellerTx, batch: Batch, grants_read: int | No
         grant_ids.update((key[0], grant_id) for grant_id, _ in reservation.hold.grants)
     async with tx.pipeline():
         windows = await store.windows(tx, list(window_ids)) if window_ids else None
-        heads = await store.head_grants(tx, ids, grants_read)
+        heads = await store.head_grants(tx, heads_of, grants_read) if heads_of else None
         held = await store.grants(tx, list(grant_ids)) if grant_ids else None
         if windows is not None:
             batch.windows = await store.found_windows(windows)
-        found = await store.found_grants(heads)
+        found = await store.found_grants(heads) if heads else []
         drawn = await store.found_grants(held) if held else []
-    for id_ in ids:
-        batch.accounts[id_] = Account(batch.organizations[id_].balance, {})
+    for id_, locked in batch.organizations.items():
+        batch.accounts[id_] = Account(locked.balance, {})
     for id_, grant in found:
         batch.accounts[id_].grants[grant.id] = grant
-    for account in batch.accounts.values():
-        account.complete = grants_read is None or len(account.grants) < grants_read
+    for id_, account in batch.accounts.items():
+        account.complete = grants_read is None or (id_ in asking and len(account.grants) < grants_read)
     for id_, grant in drawn:
         batch.accounts[id_].grants.setdefault(grant.id, grant)
 
@@ -211,23 +209,29 @@ def _write_admission(batch: Batch, operation: Admit, admission: Admission, id_: 
         "overdraft": admission.hold.overdraft_micros,
         "windows": [(take.window_id, take.counter.meter, take.amount) for take in admission.takes],
     }
-    batch.new_reservations.append(
-        store.ReservationRow(
-            organization_id, id_, ask.key_id, ask.subject_id, ask.channel, admission.model.id, quote.price.version,
-            quote.rate.version, quote.multiplier_permille, quote.charged, admission.trial, admission.hold.amount_micros, parts, "pending", now,
-            now + LEASE,
-        )
-    )  # fmt: skip
-    batch.new_requests.append(
-        store.RequestRow(
-            organization_id, id_, ask.key_id, ask.subject_id, operation.endpoint, ask.channel, admission.model.id,
-            operation.stream, "running", now,
-        )
-    )  # fmt: skip
     route = admission.route
-    connection_id = route.connection.id if route.connection else None
-    batch.new_attempts.append(
-        store.AttemptRow(organization_id, id_, 1, admission.model.id, route.provider_id, connection_id, now)
+    batch.opened.append(
+        store.CallOpened(
+            organization_id=organization_id,
+            id=id_,
+            key_id=ask.key_id,
+            subject_id=ask.subject_id,
+            channel=ask.channel,
+            endpoint=operation.endpoint,
+            stream=operation.stream,
+            model_id=admission.model.id,
+            provider_id=route.provider_id,
+            connection_id=route.connection.id if route.connection else None,
+            price_version=quote.price.version,
+            rate_version=quote.rate.version,
+            multiplier_permille=quote.multiplier_permille,
+            charged=quote.charged,
+            trial=admission.trial,
+            amount_micros=admission.hold.amount_micros,
+            parts=parts,
+            created_at=now,
+            expires_at=now + LEASE,
+        )
     )
     if operation.external_user is not None:
         user_id = end_user_id(organization_id, operation.external_user)
@@ -271,17 +275,22 @@ def _book(
     for window_id, meter, amount in reservation.windows:
         used = usage.tokens if meter == "tokens" else amount
         batch.windows.settle(reservation.organization_id, window_id, 0 if late else amount, used)
-    _close(batch, reservation, reservation.state if late else "settled", charge, now, None)
-    _finish(batch, reservation, outcome, now, attempt, usage, cost)
-    batch.usage.append(
-        store.UsageRow(
-            reservation.organization_id, ordered_id(batch.now, os.urandom(10)), batch.now, reservation.created_at,
-            reservation.id, reservation.subject_id, reservation.key_id, reservation.channel, reservation.model_id,
-            provider_id, reservation.price_version, reservation.rate_version, reservation.multiplier_permille, 1,
-            usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens, reservation.trial,
-            usage.estimated, cost, charge, outcome.duration_ms, outcome.first_byte_ms,
+    state = reservation.state if late else "settled"
+    closed = _closed(batch, reservation, state, charge, outcome, attempt, None)
+    batch.closed.append(
+        replace(
+            closed,
+            usage_id=ordered_id(batch.now, os.urandom(10)),
+            recorded_at=batch.now,
+            provider_id=provider_id,
+            input_tokens=usage.input_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            estimated=usage.estimated,
+            cost_nanos=cost,
         )
-    )  # fmt: skip
+    )
     return Settled(charge, cost, account.balance.available_micros, False)
 
 
@@ -297,42 +306,36 @@ def _give_back(batch: Batch, reservation: OpenReservation, state: str, outcome: 
     batch.accounts[reservation.organization_id].release(reservation.hold, now)
     for window_id, _, amount in reservation.windows:
         batch.windows.settle(reservation.organization_id, window_id, amount, 0)
-    _close(batch, reservation, state, None, now, outcome.error)
-    _finish(batch, reservation, outcome, now, attempt, None, None)
+    batch.closed.append(_closed(batch, reservation, state, None, outcome, attempt, outcome.error))
 
 
-def _close(
-    batch: Batch, reservation: OpenReservation, state: str, charge: int | None, now: datetime, reason: str | None
-) -> None:
-    reservation.state, reservation.charged_micros = state, charge
-    batch.closed.append(
-        store.ReservationClosed(reservation.organization_id, reservation.id, state, charge, now, reason)
-    )
-
-
-def _finish(
+def _closed(
     batch: Batch,
     reservation: OpenReservation,
+    state: str,
+    charge: int | None,
     outcome: Outcome,
-    now: datetime,
     attempt: int,
-    usage: Usage | None,
-    cost: int | None,
-) -> None:
-    organization_id, id_ = reservation.organization_id, reservation.id
-    batch.finished.append(
-        store.RequestFinished(organization_id, id_, outcome.state, outcome.client_left, outcome.error, now)
+    reason: str | None,
+) -> store.CallClosed:
+    """Closes the working copy, so that a second operation of this batch finds it closed."""
+    reservation.state, reservation.charged_micros = state, charge
+    return store.CallClosed(
+        organization_id=reservation.organization_id,
+        id=reservation.id,
+        state=state,
+        charged_micros=charge,
+        closed_at=batch.time_of(reservation.organization_id),
+        reason=reason,
+        request_state=outcome.state,
+        client_left=outcome.client_left,
+        error=outcome.error,
+        attempt=attempt,
+        outcome={"done": "answered", "incomplete": "incomplete", "failed": "failed"}[outcome.state],
+        status=outcome.status,
+        first_token_ms=outcome.first_byte_ms,
+        duration_ms=outcome.duration_ms,
     )
-    first_byte_at = None
-    if outcome.first_byte_ms is not None:
-        first_byte_at = reservation.created_at + timedelta(milliseconds=outcome.first_byte_ms)
-    ended = {"done": "answered", "incomplete": "incomplete", "failed": "failed"}[outcome.state]
-    batch.attempts_finished.append(
-        store.AttemptFinished(
-            organization_id, id_, attempt, first_byte_at, now, ended, outcome.status,
-            usage.input_tokens if usage else None, usage.output_tokens if usage else None, cost, outcome.error,
-        )
-    )  # fmt: skip
 
 
 def _renew(batch: Batch, operation: Renew) -> datetime:
@@ -368,16 +371,10 @@ async def _write(tx: TellerTx, batch: Batch) -> None:
     async with tx.pipeline():
         if batch.end_users:
             await store.insert_end_users(tx, list(batch.end_users.values()))
-        if batch.new_reservations:
-            await store.insert_reservations(tx, batch.new_reservations)
-            await store.insert_requests(tx, batch.new_requests)
-            await store.insert_attempts(tx, batch.new_attempts)
+        if batch.opened:
+            await store.open_calls(tx, batch.opened)
         if batch.closed:
-            await store.close_reservations(tx, batch.closed)
-            await store.finish_requests(tx, batch.finished)
-            await store.finish_attempts(tx, batch.attempts_finished)
-        if batch.usage:
-            await store.insert_usage(tx, batch.usage)
+            await store.close_calls(tx, batch.closed)
         if batch.renewed:
             await store.write_checkpoints(tx, batch.renewed)
         await store.write_windows(tx, batch.windows)

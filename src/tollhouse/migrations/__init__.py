@@ -5,24 +5,14 @@ upgrade is one transaction: it happens whole or not at all."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine, exc, pool, text
 
 from tollhouse.trouble import Trouble
 
 FOLDER = Path(__file__).parent
 VERSIONS = FOLDER / "versions"
-LOCK = 0x746F6C6C  # any number that no other program of this database locks: "toll"
 
 
 class MigrationError(Trouble):
@@ -34,122 +24,27 @@ def upgrade(url: str, revision: str = "head") -> None:
 
     Waits for another process that migrates the same database. Raises MigrationError, and psycopg.Error when the
     server can't be reached."""
-    with _connection(url) as connection:
-        before = _checked_revision(connection)
-        _run(connection, lambda config: command.upgrade(config, revision))
-        after = _revision(connection)
-        connection.commit()
-        if after != before:
-            connection.execute(text("ANALYZE"))
-            connection.commit()
+    from tollhouse.migrations import steps  # here, since the web processes come for `head` only
+
+    steps.upgrade(url, revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Takes the database down to `revision` ("base": nothing of ours is left). Raises like `upgrade`."""
-    with _connection(url) as connection:
-        _checked_revision(connection)
-        _run(connection, lambda config: command.downgrade(config, revision))
-        connection.commit()
+    from tollhouse.migrations import steps
+
+    steps.downgrade(url, revision)
 
 
 def current(url: str) -> str | None:
     """The revision of the database, None when it has none. Raises psycopg.Error when the server can't be reached."""
-    with _connection(url) as connection:
-        return _revision(connection)
+    with psycopg.connect(url, connect_timeout=10) as connection:
+        if connection.execute("SELECT to_regclass('public.alembic_version')").fetchone() == (None,):
+            return None
+        row = connection.execute("SELECT version_num FROM public.alembic_version").fetchone()
+        return row[0] if row else None
 
 
 def head() -> str:
-    """The revision this program was written for."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
-
-
-@contextmanager
-def _connection(url: str) -> Iterator[Connection]:
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(url, connect_timeout=10), poolclass=pool.NullPool
-    )
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except exc.DBAPIError as error:
-        raise _original(error) from error
-    finally:
-        engine.dispose()
-
-
-def _original(error: exc.DBAPIError) -> BaseException:
-    return error.orig or error
-
-
-def _run(connection: Connection, step: Any) -> None:
-    try:
-        step(_config(connection))
-    except CommandError as error:
-        raise MigrationError(f"The migration could not run: {error}") from error
-    except exc.DBAPIError as error:
-        raise _refusal(_original(error)) from error
-    except psycopg.Error as error:  # from the SQL files, which pass by SQLAlchemy
-        raise _refusal(error) from error
-
-
-def _refusal(error: BaseException) -> MigrationError:
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return MigrationError(
-            "A migration waited 5 seconds for a table that something else is using, and was given up; the database is "
-            "as before. Try again when long-running queries have ended."
-        )
-    return MigrationError(f"A migration failed and was undone, the database is as before: {str(error).strip()}")
-
-
-def _revision(connection: Connection) -> str | None:
-    if connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM public.alembic_version"))
-    return revision
-
-
-def _checked_revision(connection: Connection) -> str | None:
-    """The revision, under the lock that lets one process migrate at a time. Raises MigrationError when the migrations
-    can't know what the database holds."""
-    version = connection.scalar(text("SELECT current_setting('server_version_num')::int"))
-    if version < 160000:
-        raise MigrationError(
-            f"The database server is PostgreSQL {version // 10000}, and Tollhouse needs 16 or later. Upgrade the "
-            "server, or unset TOLLHOUSE_DATABASE_URL to use the embedded one."
-        )
-    connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK})
-    connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-    revision = _revision(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision is None:
-        tables = _tables_of_ours(connection)
-        if tables:
-            raise MigrationError(
-                f"The database holds tables of Tollhouse ({', '.join(tables[:3])}, ...) but not the record of its "
-                "migrations, so they were not made by a migration or only a part was restored. Restore a complete "
-                "backup, or use an empty database."
-            )
-    elif revision not in known:
-        raise MigrationError(
-            f"The database is at revision {revision}, which this Tollhouse (up to {head()}) does not know: a newer one "
-            "migrated it. Run that version or a later one, or restore a backup from before its migration."
-        )
-    return revision
-
-
-def _tables_of_ours(connection: Connection) -> list[str]:
-    made = re.findall(r"^CREATE TABLE (\w+)", (VERSIONS / "0001_start.up.sql").read_text(), re.MULTILINE)
-    found = connection.scalars(
-        text("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename = ANY(:made) ORDER BY 1"),
-        {"made": made},
-    )
-    return list(found)
+    """The revision this program was written for: the versions form one line, numbered in order."""
+    return max(path.name.split("_")[0] for path in VERSIONS.glob("[0-9]*.py"))

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from psycopg import AsyncCursor
 
-from tollhouse.core.credit import Account, Balance, Grant, Hold, Transaction
+from tollhouse.core.credit import Account, Balance, Grant, Hold
 from tollhouse.core.quota import Counter, Window, Windows
 from tollhouse.store.db import MoneyTx, TellerTx, WorkerTx
 
@@ -55,21 +55,26 @@ class AskFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ReservationRow:
+class CallOpened:
+    """A call that was admitted: one row each of reservation, request and attempt, all with its id."""
+
     organization_id: UUID
     id: UUID
     key_id: UUID | None
     subject_id: UUID
     channel: str
-    model_id: str | None
-    price_version: int | None
-    rate_version: int | None
+    endpoint: str
+    stream: bool
+    model_id: str
+    provider_id: str
+    connection_id: UUID | None
+    price_version: int
+    rate_version: int
     multiplier_permille: int
     charged: bool
     trial: bool
     amount_micros: int
     parts: dict[str, Any]
-    state: str
     created_at: datetime
     expires_at: datetime
 
@@ -99,13 +104,33 @@ class OpenReservation:
 
 
 @dataclass(frozen=True, slots=True)
-class ReservationClosed:
+class CallClosed:
+    """A call that has ended: its reservation gets its final state, request and attempt their outcome. With a charge (0 is
+    one) it also leaves a usage event, of which `usage_id` is the id and the token counts are the content."""
+
     organization_id: UUID
     id: UUID
     state: str
     charged_micros: int | None
     closed_at: datetime
     reason: str | None
+    request_state: str
+    client_left: bool
+    error: str | None
+    attempt: int
+    outcome: str
+    status: int | None
+    first_token_ms: int | None
+    duration_ms: int
+    usage_id: UUID | None = None
+    recorded_at: datetime | None = None
+    provider_id: str | None = None
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool | None = None
+    cost_nanos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,84 +142,6 @@ class Checkpoint:
     expires_at: datetime
     input_tokens: int
     output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRow:
-    organization_id: UUID
-    id: UUID
-    key_id: UUID | None
-    subject_id: UUID
-    endpoint: str
-    channel: str
-    model_id: str
-    stream: bool
-    state: str
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFinished:
-    organization_id: UUID
-    id: UUID
-    state: str
-    client_left: bool
-    error: str | None
-    finished_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    organization_id: UUID
-    request_id: UUID
-    number: int
-    model_id: str
-    provider_id: str
-    connection_id: UUID | None
-    started_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptFinished:
-    organization_id: UUID
-    request_id: UUID
-    number: int
-    first_byte_at: datetime | None
-    finished_at: datetime
-    outcome: str
-    status: int | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_nanos: int | None
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    organization_id: UUID
-    id: UUID
-    recorded_at: datetime
-    started_at: datetime
-    reservation_id: UUID
-    subject_id: UUID
-    key_id: UUID | None
-    channel: str
-    model_id: str | None
-    provider_id: str | None
-    price_version: int | None
-    rate_version: int | None
-    multiplier_permille: int
-    messages: int
-    input_tokens: int
-    cached_input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    trial: bool
-    estimated: bool
-    cost_nanos: int
-    charged_micros: int
-    duration_ms: int | None
-    first_token_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,56 +319,44 @@ async def welcome_given(tx: MoneyTx, organization_id: UUID, plan_id: str) -> boo
 
 
 async def write_accounts(tx: MoneyTx, accounts: Iterable[Account]) -> None:
-    """Balances, changed grants and new transactions of the accounts."""
+    """Balances, changed grants and new transactions of the accounts, in one statement."""
     touched = [account for account in accounts if account.touched or account.changed]
-    changed = [(account, grant_id) for account in touched for grant_id in account.changed]
-    entries = [entry for account in touched for entry in account.entries]
-    if touched:
-        await tx.execute(
-            """UPDATE credit_balance b
-               SET remaining_micros = x.remaining_micros, reserved_micros = x.reserved_micros, debt_micros = x.debt_micros,
-                   overdraft_limit_micros = x.overdraft_limit_micros,
+    if not touched:
+        return
+    changed = [
+        (account.balance.organization_id, account.grants[grant_id])
+        for account in touched
+        for grant_id in account.changed
+    ]
+    grants = (
+        {"o": o, "id": g.id, "remaining": g.remaining_micros, "reserved": g.reserved_micros, "active": g.active}
+        for o, g in changed
+    )
+    entries = (entry for account in touched for entry in account.entries)
+    await tx.execute(
+        """WITH balance AS (
+               UPDATE credit_balance b
+               SET remaining_micros = x.remaining_micros, reserved_micros = x.reserved_micros,
+                   debt_micros = x.debt_micros, overdraft_limit_micros = x.overdraft_limit_micros,
                    overdraft_reserved_micros = x.overdraft_reserved_micros, allocated_micros = x.allocated_micros,
                    seq = x.seq, period_start = x.period_start, period_end = x.period_end, next_due_at = x.next_due_at
-               FROM json_to_recordset(%s::json) AS x(organization_id uuid, remaining_micros bigint, reserved_micros bigint,
-                   debt_micros bigint, overdraft_limit_micros bigint, overdraft_reserved_micros bigint,
-                   allocated_micros bigint, seq bigint, period_start timestamptz, period_end timestamptz,
-                   next_due_at timestamptz)
-               WHERE b.organization_id = x.organization_id""",
-            (encode(account.balance for account in touched),),
-        )
-    if changed:
-        rows = [
-            {
-                "o": account.balance.organization_id,
-                "id": grant_id,
-                "remaining": grant.remaining_micros,
-                "reserved": grant.reserved_micros,
-                "active": grant.active,
-            }
-            for account, grant_id in changed
-            for grant in (account.grants[grant_id],)
-        ]
-        await tx.execute(
-            """UPDATE credit_grant g SET remaining_micros = x.remaining, reserved_micros = x.reserved, active = x.active
+               FROM json_to_recordset(%s::json) AS x(organization_id uuid, remaining_micros bigint,
+                   reserved_micros bigint, debt_micros bigint, overdraft_limit_micros bigint,
+                   overdraft_reserved_micros bigint, allocated_micros bigint, seq bigint, period_start timestamptz,
+                   period_end timestamptz, next_due_at timestamptz)
+               WHERE b.organization_id = x.organization_id),
+           changed AS (
+               UPDATE credit_grant g SET remaining_micros = x.remaining, reserved_micros = x.reserved, active = x.active
                FROM json_to_recordset(%s::json) AS x(o uuid, id uuid, remaining bigint, reserved bigint, active boolean)
-               WHERE g.organization_id = x.o AND g.id = x.id""",
-            (encode(rows),),
-        )
-    if entries:
-        await insert_transactions(tx, entries)
-
-
-async def insert_transactions(tx: MoneyTx, entries: list[Transaction]) -> None:
-    await tx.execute(
-        """INSERT INTO credit_transaction (organization_id, seq, id, type, amount_micros, balance_after_micros, grant_id,
+               WHERE g.organization_id = x.o AND g.id = x.id)
+           INSERT INTO credit_transaction (organization_id, seq, id, type, amount_micros, balance_after_micros, grant_id,
                reservation_id, estimation_variance_micros, note, actor, created_at)
            SELECT organization_id, seq, gen_random_uuid(), type, amount_micros, balance_after_micros, grant_id,
                reservation_id, estimation_variance_micros, note, actor, created_at
            FROM json_to_recordset(%s::json) AS x(organization_id uuid, seq bigint, type text, amount_micros bigint,
                balance_after_micros bigint, grant_id uuid, reservation_id uuid, estimation_variance_micros bigint,
                note text, actor text, created_at timestamptz)""",
-        (encode(entries),),
+        (encode(account.balance for account in touched), encode(grants), encode(entries)),
     )
 
 
@@ -480,24 +415,65 @@ async def write_windows(tx: TellerTx, found: Windows) -> None:
     )
 
 
-async def insert_reservations(tx: TellerTx, rows: list[ReservationRow]) -> None:
+async def open_calls(tx: TellerTx, rows: list[CallOpened]) -> None:
+    """Reservation, request and first attempt of each call, in one statement: durable before its provider is called."""
     await tx.execute(
-        """INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, model_id, price_version, rate_version,
-               multiplier_permille, charged, trial, amount_micros, parts, state, created_at, expires_at)
-           SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
-               channel text, model_id text, price_version int, rate_version int, multiplier_permille int, charged boolean,
-               trial boolean, amount_micros bigint, parts jsonb, state text, created_at timestamptz, expires_at timestamptz)""",
+        """WITH x AS MATERIALIZED (
+               SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
+                   channel text, endpoint text, stream boolean, model_id text, provider_id text, connection_id uuid,
+                   price_version int, rate_version int, multiplier_permille int, charged boolean, trial boolean,
+                   amount_micros bigint, parts jsonb, created_at timestamptz, expires_at timestamptz)),
+           reserved AS (
+               INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, model_id, price_version,
+                   rate_version, multiplier_permille, charged, trial, amount_micros, parts, state, created_at, expires_at)
+               SELECT organization_id, id, key_id, subject_id, channel, model_id, price_version, rate_version,
+                   multiplier_permille, charged, trial, amount_micros, parts, 'pending', created_at, expires_at FROM x),
+           requested AS (
+               INSERT INTO request (organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, state,
+                   created_at)
+               SELECT organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, 'running', created_at
+               FROM x)
+           INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, started_at)
+           SELECT organization_id, id, 1, model_id, provider_id, connection_id, created_at FROM x""",
         (encode(rows),),
     )
 
 
-async def close_reservations(tx: TellerTx, rows: list[ReservationClosed]) -> None:
-    """One final state each; a settlement that comes late keeps the state and sets the charge."""
+async def close_calls(tx: TellerTx, rows: list[CallClosed]) -> None:
+    """The final state of each call and, where it was charged, its usage event, in one statement. A settlement that comes
+    late keeps the reservation's state and sets its charge."""
     await tx.execute(
-        """UPDATE reservation r SET state = x.state, charged_micros = x.charged_micros, closed_at = x.closed_at, reason = x.reason
-           FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, state text, charged_micros bigint,
-               closed_at timestamptz, reason text)
-           WHERE r.organization_id = x.organization_id AND r.id = x.id""",
+        """WITH x AS MATERIALIZED (
+               SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, state text,
+                   charged_micros bigint, closed_at timestamptz, reason text, request_state text, client_left boolean,
+                   error text, attempt smallint, outcome text, status smallint, first_token_ms int, duration_ms int,
+                   usage_id uuid, recorded_at timestamptz, provider_id text, input_tokens bigint,
+                   cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint, estimated boolean,
+                   cost_nanos bigint)),
+           closed AS (
+               UPDATE reservation r SET state = x.state, charged_micros = x.charged_micros, closed_at = x.closed_at,
+                   reason = x.reason
+               FROM x WHERE r.organization_id = x.organization_id AND r.id = x.id),
+           finished AS (
+               UPDATE request q SET state = x.request_state, client_left = x.client_left, error = x.error,
+                   finished_at = x.closed_at
+               FROM x WHERE q.organization_id = x.organization_id AND q.id = x.id),
+           ended AS (
+               UPDATE attempt a SET first_byte_at = a.started_at + x.first_token_ms * interval '1 millisecond',
+                   finished_at = x.closed_at, outcome = x.outcome, status = x.status,
+                   input_tokens = coalesce(x.input_tokens, a.input_tokens),
+                   output_tokens = coalesce(x.output_tokens, a.output_tokens), cost_nanos = x.cost_nanos, error = x.error
+               FROM x WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.number = x.attempt)
+           INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, key_id,
+               channel, capability, quality, model_id, provider_id, price_version, rate_version, multiplier_permille,
+               messages, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, trial, estimated, cost_nanos,
+               charged_micros, duration_ms, first_token_ms)
+           SELECT r.organization_id, x.usage_id, x.recorded_at, r.created_at, r.id, r.subject_id, r.key_id, r.channel,
+               r.capability, r.quality, r.model_id, x.provider_id, r.price_version, r.rate_version, r.multiplier_permille,
+               1, x.input_tokens, x.cached_input_tokens, x.output_tokens, x.reasoning_tokens, r.trial, x.estimated,
+               x.cost_nanos, x.charged_micros, x.duration_ms, x.first_token_ms
+           FROM x JOIN reservation r ON r.organization_id = x.organization_id AND r.id = x.id
+           WHERE x.charged_micros IS NOT NULL""",
         (encode(rows),),
     )
 
@@ -510,63 +486,6 @@ async def write_checkpoints(tx: TellerTx, rows: list[Checkpoint]) -> None:
                WHERE r.organization_id = x.organization_id AND r.id = x.id AND r.state = 'pending')
            UPDATE attempt a SET input_tokens = x.input_tokens, output_tokens = x.output_tokens FROM x
            WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.finished_at IS NULL""",
-        (encode(rows),),
-    )
-
-
-async def insert_requests(tx: TellerTx, rows: list[RequestRow]) -> None:
-    await tx.execute(
-        """INSERT INTO request (organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, state, created_at)
-           SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
-               endpoint text, channel text, model_id text, stream boolean, state text, created_at timestamptz)""",
-        (encode(rows),),
-    )
-
-
-async def finish_requests(tx: TellerTx, rows: list[RequestFinished]) -> None:
-    await tx.execute(
-        """UPDATE request r SET state = x.state, client_left = x.client_left, error = x.error, finished_at = x.finished_at
-           FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, state text, client_left boolean, error text,
-               finished_at timestamptz)
-           WHERE r.organization_id = x.organization_id AND r.id = x.id""",
-        (encode(rows),),
-    )
-
-
-async def insert_attempts(tx: TellerTx, rows: list[AttemptRow]) -> None:
-    await tx.execute(
-        """INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, started_at)
-           SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, request_id uuid, number smallint,
-               model_id text, provider_id text, connection_id uuid, started_at timestamptz)""",
-        (encode(rows),),
-    )
-
-
-async def finish_attempts(tx: TellerTx, rows: list[AttemptFinished]) -> None:
-    await tx.execute(
-        """UPDATE attempt a SET first_byte_at = x.first_byte_at, finished_at = x.finished_at, outcome = x.outcome,
-               status = x.status, input_tokens = coalesce(x.input_tokens, a.input_tokens),
-               output_tokens = coalesce(x.output_tokens, a.output_tokens), cost_nanos = x.cost_nanos, error = x.error
-           FROM json_to_recordset(%s::json) AS x(organization_id uuid, request_id uuid, number smallint,
-               first_byte_at timestamptz, finished_at timestamptz, outcome text, status smallint, input_tokens bigint,
-               output_tokens bigint, cost_nanos bigint, error text)
-           WHERE a.organization_id = x.organization_id AND a.request_id = x.request_id AND a.number = x.number""",
-        (encode(rows),),
-    )
-
-
-async def insert_usage(tx: TellerTx, rows: list[UsageRow]) -> None:
-    await tx.execute(
-        """INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, key_id, channel,
-               model_id, provider_id, price_version, rate_version, multiplier_permille, messages, input_tokens,
-               cached_input_tokens, output_tokens, reasoning_tokens, trial, estimated, cost_nanos, charged_micros,
-               duration_ms, first_token_ms)
-           SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, recorded_at timestamptz,
-               started_at timestamptz, reservation_id uuid, subject_id uuid, key_id uuid, channel text, model_id text,
-               provider_id text, price_version int, rate_version int, multiplier_permille int, messages smallint,
-               input_tokens bigint, cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint,
-               trial boolean, estimated boolean, cost_nanos bigint, charged_micros bigint, duration_ms int,
-               first_token_ms int)""",
         (encode(rows),),
     )
 

@@ -1,0 +1,147 @@
+"""What the tests of the teller begin with: a clock that they move, organisations that have exactly so much, and asks."""
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from tollhouse.core.access import Ask
+from tollhouse.core.credit import Balance, Source
+from tollhouse.core.key import ordered_id
+from tollhouse.core.period import month_containing
+from tollhouse.core.price import Usage
+from tollhouse.flows import fund
+from tollhouse.flows.operation import Admit, Outcome, Settle
+from tollhouse.flows.spend import Teller
+from tollhouse.store import organization as organizations
+from tollhouse.store import teller as store
+from tollhouse.store.db import OperatorTx
+from tollhouse.store.organization import Organization
+
+SOMEBODY = UUID(int=77)
+CREDIT = 1_000_000
+# What the usual ask costs at most: 1,000 tokens of input and 100 of output, with the sandbox's model and with GPT-4o.
+SANDBOX_PRICE, GPT_PRICE = 65_000, 350_000
+TOKENS = 1_100
+DONE = Outcome("done", first_byte_ms=5, duration_ms=20)
+FAILED = Outcome("failed", error="the provider refused")
+
+
+@dataclass(slots=True)
+class Clock:
+    """Stands still until it is moved."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+async def rows(url: str, query: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
+    async with await AsyncConnection.connect(url) as connection:
+        return await (await connection.execute(query, parameters)).fetchall()
+
+
+async def change(url: str, statement: LiteralString, *parameters: Any) -> None:
+    async with await AsyncConnection.connect(url) as connection:
+        assert (await connection.execute(statement, parameters)).rowcount > 0
+
+
+async def found(url: str, now: datetime, micros: int = 0, plan_id: str = "pro") -> UUID:
+    """An organisation whose first period begins now, with one grant of so many micro-credits that never ends."""
+    id_ = ordered_id(now, os.urandom(10))
+    period = month_containing(now, now)
+    async with await AsyncConnection.connect(url) as connection:
+        tx = OperatorTx(connection)
+        await organizations.insert(tx, Organization(id_, "Hers", "team", "general", plan_id, None, now, 0, None, now))
+        balance = Balance(id_, 0, 0, 0, 0, 0, 0, 0, period.start, period.end, next_due_at=period.end)
+        await organizations.insert_balance(tx, balance)
+    if micros:
+        await give(url, id_, micros, now)
+    return id_
+
+
+async def give(
+    url: str, organization_id: UUID, micros: int, now: datetime, source: Source = "topup", **about: Any
+) -> UUID:
+    """Books a grant, as an operator does."""
+    async with await AsyncConnection.connect(url) as connection:
+        tx = OperatorTx(connection)
+        locked = await fund.lock_one(tx, organization_id)
+        assert locked is not None
+        account = await fund.load_account(tx, locked)
+        grant = fund.new_grant(source, micros, now, **about)
+        await fund.give(tx, account, grant, now, "somebody")
+        await store.write_accounts(tx, [account])
+    return grant.id
+
+
+async def add_key(url: str, organization_id: UUID) -> UUID:
+    id_ = ordered_id(datetime.now(UTC), os.urandom(10))
+    await change(
+        url,
+        """INSERT INTO api_key (organization_id, id, name, digest, start, scopes, mode, created_at)
+           VALUES (%s, %s, 'Hers', %s, 'th_test_hers', '{gateway}', 'test', now())""",
+        organization_id,
+        id_,
+        id_.bytes,
+    )
+    return id_
+
+
+def ask(organization_id: UUID, model_id: str = "sandbox", **about: Any) -> Admit:
+    """1,000 tokens of input and 100 of output, if nothing else is said."""
+    usual = Ask(organization_id, None, SOMEBODY, "api", model_id, 1_000, 100)
+    return Admit(organization_id, replace(usual, **about), "/v1/chat/completions", False)
+
+
+def settle(organization_id: UUID, reservation_id: UUID, usage: Usage | None = None) -> Settle:
+    """All that the usual ask may use, if nothing else is said."""
+    return Settle(organization_id, reservation_id, usage or Usage(1_000, 100), DONE, "sandbox")
+
+
+async def answer(teller: Teller, operation: Any) -> Any:
+    """What the teller answers, a refusal or an error among it."""
+    try:
+        return await teller.do(operation)
+    except Exception as refusal:
+        return refusal
+
+
+async def balance(url: str, organization_id: UUID) -> tuple[int, int, int]:
+    """What remains, what is reserved, what is owed."""
+    (row,) = await rows(
+        url,
+        "SELECT remaining_micros, reserved_micros, debt_micros FROM credit_balance WHERE organization_id = %s",
+        organization_id,
+    )
+    return row[0], row[1], row[2]
+
+
+async def ledger(url: str, organization_id: UUID) -> list[tuple[str, int]]:
+    """Type and amount of every transaction, in order."""
+    return [
+        (row[0], row[1])
+        for row in await rows(
+            url,
+            "SELECT type, amount_micros FROM credit_transaction WHERE organization_id = %s ORDER BY seq",
+            organization_id,
+        )
+    ]
+
+
+async def counters(url: str, organization_id: UUID) -> dict[tuple[str, str], tuple[int, int]]:
+    """Of each meter and model what is used and what is reserved, over all windows."""
+    found_rows = await rows(
+        url,
+        """SELECT meter, model_id, sum(used)::bigint, sum(reserved)::bigint FROM quota_window
+           WHERE organization_id = %s GROUP BY 1, 2""",
+        organization_id,
+    )
+    return {(row[0], row[1]): (row[2], row[3]) for row in found_rows}
