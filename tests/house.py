@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -121,7 +122,7 @@ class House:
 
     async def chat(self, tenant: Tenant, body: Any, server: Server | None = None, **headers: str) -> Reply:
         """One call, read to its end. A body of bytes goes as it is."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         sent = tenant.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.call("POST", CHAT, server, data=data, headers=sent)
 

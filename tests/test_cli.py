@@ -38,6 +38,10 @@ def command(tmp_path: Path) -> Command:
     return run
 
 
+def key_options(organization: str, scope: str) -> list[str]:
+    return ["--organization", organization, "--name", "mine", "--scope", scope]
+
+
 def test_the_version_is_printed_and_nothing_else(command: Command) -> None:
     assert command("version").stdout == f"{tollhouse.__version__}\n"
 
@@ -102,6 +106,18 @@ def test_a_ledger_that_does_not_hold_is_reported_with_status_1(command: Command,
     assert answer["ok"] is False
     assert all(failure["rows"] for failure in answer["failures"])
     assert "fail" in command("prove-ledger", DATABASE_URL=database_url).stdout
+
+
+def test_without_a_place_for_the_keys_nothing_is_seeded(
+    command: Command, empty_database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    command("migrate", DATABASE_URL=empty_database_url)
+    refused = command("seed", DATABASE_URL=empty_database_url, DATA_DIR=str(tmp_path / "file" / "data"))
+    assert refused.returncode == 1
+    assert "TOLLHOUSE_DATA_DIR" in refused.stderr
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM plan").fetchone() == (0,)
 
 
 def test_the_doctor_names_each_problem_with_a_remedy(command: Command, empty_database_url: str) -> None:

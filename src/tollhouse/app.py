@@ -15,7 +15,7 @@ from tollhouse.core.errors import Overloaded, Unexpected
 from tollhouse.flows.auth import Identities
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
-from tollhouse.gateway.http import send_error, send_json
+from tollhouse.gateway.http import request_id, send_error, send_json
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
 from tollhouse.gateway.state import State as GatewayState
@@ -50,7 +50,8 @@ class App:
         path: str = scope["path"]
         if path.startswith("/v1/") and self._gateway is not None:
             if self._draining and scope["method"] == "POST":
-                await send_error(send, Overloaded("This server is going down. Try again: another one answers."))
+                refusal = Overloaded("This server is going down. Try again: another one answers.")
+                await send_error(send, refusal, [request_id(clock())])
                 return
             await _answered(self._gateway, scope, receive, send)
         elif path in self._operations:

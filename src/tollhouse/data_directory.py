@@ -14,10 +14,21 @@ LOCK = "lock"
 URL = "url"
 
 
+def prepare(data_dir: Path) -> None:
+    """Makes the directory if it is missing, for us alone. Raises Trouble when we can't write there."""
+    reason = "Permission denied"
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise Trouble(f"The data directory {data_dir} can't be used ({reason}). Set TOLLHOUSE_DATA_DIR to another.")
+
+
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """One supervisor per data directory. The kernel lets go of the lock when we end, however that happens."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    prepare(data_dir)
     with open(data_dir / LOCK, "a+", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,6 +31,8 @@ def seed_and_keep(config: Config, url: str, now: datetime) -> Keys:
     """Seeds the database, as often as one likes, and gives its keys: new ones, or in test mode those of an earlier run.
 
     In test mode they are kept in the data directory, readable by this user only; in live mode nowhere."""
+    if config.mode == "test":
+        data_directory.prepare(config.data_dir)  # first: keys that can't be kept should not be made
     given = config.operator_key.get_secret_value() if config.operator_key else None
     vendors = tuple(
         VendorConnectionInput(one.provider_id, one.base_url, one.key.get_secret_value() if one.key else None)

@@ -19,8 +19,8 @@ from tollhouse.flows.operation import Admit, Outcome, Settle
 
 TRANSACTIONS = "/api/credits/transactions"
 FIELDS = {
-    "id", "seq", "type", "amount", "balance_after", "grant_id", "reservation_id", "capability", "quality", "model", "user",
-    "estimation_variance", "note", "created_at",
+    "id", "seq", "type", "amount", "balance_after", "grant_id", "reservation_id", "capability", "quality", "model",
+    "user", "estimation_variance", "note", "created_at",
 }  # fmt: skip
 
 
@@ -165,27 +165,28 @@ async def test_the_time_filter_is_half_open(client: Api) -> None:
     assert await pages(client, key, f"to={first['created_at']}&type=promo_bonus") == [[]]
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("type=gift", "type"),
-        ("limit=0", "limit"),
-        ("limit=201", "limit"),
-        ("limit=many", "limit"),
-        ("from=2026-01-31", "from"),
-        ("from=2026-01-31T00:00:00Z&to=2026-01-31T00:00:00Z", "from"),
-        ("cursor=1", "cursor"),
-        ("cursor=c2VxOi0x", "cursor"),
-        ("cursor=%00", "cursor"),
-        ("cursor=%F0%9F%90%9F", "cursor"),
-        ("cursor=" + "A" * 101, "cursor"),
-    ],
-)
-async def test_a_wrong_filter_is_refused_by_its_name(client: Api, query: str, field: str) -> None:
+WRONG = [
+    ("type=gift", "type"),
+    ("limit=0", "limit"),
+    ("limit=201", "limit"),
+    ("limit=many", "limit"),
+    ("from=2026-01-31", "from"),
+    ("from=2026-01-31T00:00:00Z&to=2026-01-31T00:00:00Z", "from"),
+    ("cursor=1", "cursor"),
+    ("cursor=c2VxOi0x", "cursor"),
+    ("cursor=%00", "cursor"),
+    ("cursor=%F0%9F%90%9F", "cursor"),
+    ("cursor=" + "A" * 101, "cursor"),
+]
+
+
+async def test_a_wrong_filter_is_refused_by_its_name(client: Api, subtests: pytest.Subtests) -> None:
     key = await client.key(await client.organization(), "credits")
-    reply = await client.call("GET", f"{TRANSACTIONS}?{query}", key=key)
-    assert reply.status == 400, reply.text
-    assert [item["field"] for item in reply.body["errors"]] == [field]
+    for query, field in WRONG:
+        with subtests.test(query=query):
+            reply = await client.call("GET", f"{TRANSACTIONS}?{query}", key=key)
+            assert reply.status == 400, reply.text
+            assert [(item["location"], item["field"]) for item in reply.body["errors"]] == [("query", field)]
 
 
 async def test_an_organisation_sees_its_own_credits_only(client: Api) -> None:

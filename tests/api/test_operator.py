@@ -31,7 +31,7 @@ def seen(reply: Reply) -> tuple[int, dict[str, Any]]:
     return reply.status, {name: value for name, value in reply.body.items() if name != "request_id"}
 
 
-CALLS = [
+CALLS: list[tuple[str, str, dict[str, Any] | None]] = [
     ("POST", "/organizations", {"name": "Mill", "plan": "free"}),
     ("GET", "/organizations/{id}", None),
     ("POST", "/organizations/{id}/keys", {"name": "a", "scopes": ["gateway"], "mode": "test"}),
@@ -41,54 +41,56 @@ CALLS = [
     ("POST", "/organizations/{id}/plan", {"plan": "pro"}),
     ("PUT", "/organizations/{id}/overdraft", {"credits": "5"}),
     ("POST", "/organizations/{id}/clock", {"now": "2099-01-01T00:00:00Z"}),
-    ("POST", "/entitlements", {"organization_id": "{id}", "model_id": "gpt-4o", "source": "trial", "note": "a present"}),
+    (
+        "POST",
+        "/entitlements",
+        {"organization_id": "{id}", "model_id": "gpt-4o", "source": "trial", "note": "a present"},
+    ),
     ("GET", "/ledger/proof", None),
 ]
-OF_AN_ORGANIZATION = [call for call in CALLS if "{id}" in call[1]]
 
 
-def call_ids(call: object) -> str | None:
-    return call if isinstance(call, str) else None
-
-
-@pytest.mark.parametrize(("method", "path", "body"), CALLS, ids=call_ids)
 async def test_every_operator_call_refuses_a_tenants_key_whatever_its_scopes(
-    client: Api, method: str, path: str, body: Any
+    client: Api, subtests: pytest.Subtests
 ) -> None:
     organization_id = await client.organization()
     key = await client.key(organization_id, "gateway", "credits", "manage", "act_as")
     before = count(client, "SELECT count(*) FROM audit")
-    path = "/api/operator" + path.replace("{id}", organization_id)
-    assert (await client.call(method, path, body, key=key, Idempotency_Key="k1")).status == 403
-    assert (await client.call(method, path, body, Idempotency_Key="k1")).status == 401
+    for method, path, body in CALLS:
+        with subtests.test(call=f"{method} {path}"):
+            path = "/api/operator" + path.replace("{id}", organization_id)
+            assert (await client.call(method, path, body, key=key, Idempotency_Key="k1")).status == 403
+            assert (await client.call(method, path, body, Idempotency_Key="k1")).status == 401
     assert count(client, "SELECT count(*) FROM audit") == before
 
 
-@pytest.mark.parametrize(("method", "path", "body"), OF_AN_ORGANIZATION, ids=call_ids)
 async def test_an_organisation_that_never_was_is_not_found_and_nor_is_what_is_no_id(
-    client: Api, method: str, path: str, body: Any
+    client: Api, subtests: pytest.Subtests
 ) -> None:
-    replies = [
-        await client.order(method, path.replace("{id}", id_), body, Idempotency_Key="k1")
-        for id_ in (str(uuid4()), "17", "%00", "x" * 500)
-    ]
-    assert [reply.status for reply in replies] == [404] * 4
-    assert seen(replies[1]) == seen(replies[2]) == seen(replies[3])
+    for method, path, body in CALLS:
+        if "{id}" not in path:
+            continue
+        with subtests.test(call=f"{method} {path}"):
+            replies = [
+                await client.order(method, path.replace("{id}", id_), body, Idempotency_Key="k1")
+                for id_ in (str(uuid4()), "17", "%00", "x" * 500)
+            ]
+            assert [reply.status for reply in replies] == [404] * 4
+            assert seen(replies[1]) == seen(replies[2]) == seen(replies[3])
 
 
-@pytest.mark.parametrize(("method", "path", "body"), CALLS, ids=call_ids)
-async def test_every_operator_call_writes_an_audit_row(client: Api, method: str, path: str, body: Any) -> None:
+async def test_every_operator_call_writes_an_audit_row(client: Api, subtests: pytest.Subtests) -> None:
     organization_id = await client.organization()
-    made = await client.order(
-        "POST", f"/organizations/{organization_id}/keys", {"name": "a", "scopes": ["gateway"], "mode": "test"}
-    )
-    before = count(client, "SELECT count(*) FROM audit")
-    path = path.replace("keys/{id}", f"keys/{made.body['id']}").replace("{id}", organization_id)
-    if body and "organization_id" in body:
-        body = body | {"organization_id": organization_id}
-    reply = await client.order(method, path, body, Idempotency_Key="k1")
-    assert reply.status in (200, 201), reply.text
-    assert count(client, "SELECT count(*) FROM audit") == before + 1
+    body = {"name": "a", "scopes": ["gateway"], "mode": "test"}
+    key_id = (await client.order("POST", f"/organizations/{organization_id}/keys", body)).body["id"]
+    for method, path, about in CALLS:
+        with subtests.test(call=f"{method} {path}"):
+            before = count(client, "SELECT count(*) FROM audit")
+            path = path.replace("keys/{id}", f"keys/{key_id}").replace("{id}", organization_id)
+            named = {"organization_id": organization_id} if about and "organization_id" in about else {}
+            reply = await client.order(method, path, {**about, **named} if about else None, Idempotency_Key="k1")
+            assert reply.status in (200, 201), reply.text
+            assert count(client, "SELECT count(*) FROM audit") == before + 1
 
 
 async def test_an_organisation_is_made_and_found_again(client: Api) -> None:
@@ -107,7 +109,10 @@ async def test_an_organisation_is_made_and_found_again(client: Api) -> None:
 
 async def test_an_organisation_made_again_with_the_same_key_is_the_same(client: Api) -> None:
     replies = await asyncio.gather(
-        *[client.order("POST", "/organizations", {"name": "Mill", "plan": "pro"}, Idempotency_Key="k1") for _ in range(4)]
+        *[
+            client.order("POST", "/organizations", {"name": "Mill", "plan": "pro"}, Idempotency_Key="k1")
+            for _ in range(4)
+        ]
     )
     assert {reply.status for reply in replies} == {201}
     assert len({reply.text for reply in replies}) == 1
@@ -142,27 +147,26 @@ async def test_a_key_of_another_organisation_is_not_found(client: Api) -> None:
     assert of_another.status == 404
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"scopes": []}, "scopes"),
-        ({"scopes": ["everything"]}, "scopes.0"),
-        ({"scopes": "gateway"}, "scopes"),
-        ({"scopes": ["operator"]}, "scopes"),
-        ({"mode": "prod"}, "mode"),
-        ({"name": "  "}, "name"),
-        ({"name": "x" * 201}, "name"),
-        ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
-    ],
-)
-async def test_a_key_that_may_not_be_made_is_refused_by_the_field(
-    client: Api, change: dict[str, object], field: str
-) -> None:
+NO_KEYS: list[tuple[dict[str, Any], str]] = [
+    ({"scopes": []}, "scopes"),
+    ({"scopes": ["everything"]}, "scopes.0"),
+    ({"scopes": "gateway"}, "scopes"),
+    ({"scopes": ["operator"]}, "scopes"),
+    ({"mode": "prod"}, "mode"),
+    ({"name": "  "}, "name"),
+    ({"name": "x" * 201}, "name"),
+    ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+]
+
+
+async def test_a_key_that_may_not_be_made_is_refused_by_the_field(client: Api, subtests: pytest.Subtests) -> None:
     organization_id = await client.organization()
-    body = {"name": "a", "scopes": ["gateway"], "mode": "test"} | change
-    reply = await client.order("POST", f"/organizations/{organization_id}/keys", body)
-    assert reply.status == 400
-    assert [item["field"] for item in reply.body["errors"]] == [field]
+    for change, field in NO_KEYS:
+        with subtests.test(change=change):
+            body = {"name": "a", "scopes": ["gateway"], "mode": "test"} | change
+            reply = await client.order("POST", f"/organizations/{organization_id}/keys", body)
+            assert reply.status == 400
+            assert [item["field"] for item in reply.body["errors"]] == [field]
 
 
 async def test_a_grant_sent_eight_times_at_once_is_booked_once_and_answered_the_same(client: Api) -> None:
@@ -185,13 +189,12 @@ async def test_a_grant_with_the_same_key_and_another_body_is_a_mismatch(client: 
     assert (await client.balance(await client.key(organization_id)))["available"] == "25"
 
 
-@pytest.mark.parametrize("key", [None, "", "x" * 256, "caf\xe9"])
-async def test_a_grant_needs_a_key_by_which_it_can_be_recognised(client: Api, key: str | None) -> None:
-    organization_id = await client.organization()
-    headers = {} if key is None else {"Idempotency_Key": key}
-    reply = await client.order("POST", f"/organizations/{organization_id}/grants", GRANT, **headers)
-    assert reply.status == 400
-    assert [item["location"] for item in reply.body["errors"]] == ["header"]
+async def test_a_grant_needs_a_key_by_which_it_can_be_recognised(client: Api) -> None:
+    path = f"/organizations/{await client.organization()}/grants"
+    for headers in ({}, *({"Idempotency_Key": key} for key in ("", "x" * 256, "caf\xe9"))):
+        reply = await client.order("POST", path, GRANT, **headers)
+        assert reply.status == 400
+        assert [(item["location"], item["field"]) for item in reply.body["errors"]] == [("header", "Idempotency-Key")]
     assert count(client, "SELECT count(*) FROM credit_grant WHERE source = 'promo'") == 0
 
 
@@ -205,26 +208,25 @@ async def test_a_grant_has_the_defaults_of_its_source(client: Api) -> None:
     assert [one["source"] for one in grants] == ["topup", "plan", "welcome", "topup"]
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"source": "gift"}, "source"),
-        ({"priority": 101}, "priority"),
-        ({"priority": "5"}, "priority"),
-        ({"priority": True}, "priority"),
-        ({"paid": "yes"}, "paid"),
-        ({"note": ""}, "note"),
-        ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
-        ({"amount": "5"}, "amount"),
-    ],
-)
-async def test_a_grant_that_may_not_be_given_is_refused_by_the_field(
-    client: Api, change: dict[str, object], field: str
-) -> None:
+NO_GRANTS: list[tuple[dict[str, Any], str]] = [
+    ({"source": "gift"}, "source"),
+    ({"priority": 101}, "priority"),
+    ({"priority": "5"}, "priority"),
+    ({"priority": True}, "priority"),
+    ({"paid": "yes"}, "paid"),
+    ({"note": ""}, "note"),
+    ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+    ({"amount": "5"}, "amount"),
+]
+
+
+async def test_a_grant_that_may_not_be_given_is_refused_by_the_field(client: Api, subtests: pytest.Subtests) -> None:
     organization_id = await client.organization()
-    reply = await client.grant(organization_id, "5", "k1", **change)
-    assert reply.status == 400
-    assert [item["field"] for item in reply.body["errors"]] == [field]
+    for number, (change, field) in enumerate(NO_GRANTS):
+        with subtests.test(change=change):
+            reply = await client.grant(organization_id, "5", f"k{number}", **change)
+            assert reply.status == 400
+            assert [item["field"] for item in reply.body["errors"]] == [field]
 
 
 async def test_an_upgrade_counts_at_once_and_a_downgrade_from_the_periods_end(client: Api) -> None:
@@ -286,16 +288,16 @@ async def test_a_clock_does_not_go_back(client: Api) -> None:
 
 async def test_there_are_no_test_clocks_in_live_mode(live_client: Api) -> None:
     organization_id = await live_client.organization()
-    reply = await live_client.order(
-        "POST", f"/organizations/{organization_id}/clock", {"now": "2099-01-01T00:00:00Z"}
-    )
+    reply = await live_client.order("POST", f"/organizations/{organization_id}/clock", {"now": "2099-01-01T00:00:00Z"})
     assert (reply.status, reply.body["code"]) == (403, "forbidden")
 
 
 async def test_the_proof_shows_what_does_not_hold(live_client: Api) -> None:
     organization_id = await live_client.organization()
     with psycopg.connect(live_client.database_url) as connection:
-        connection.execute("UPDATE credit_balance SET remaining_micros = 1 WHERE organization_id = %s", (organization_id,))
+        connection.execute(
+            "UPDATE credit_balance SET remaining_micros = 1 WHERE organization_id = %s", (organization_id,)
+        )
     proof = (await live_client.order("GET", "/ledger/proof")).body
     assert proof["ok"] is False
     assert {failure["number"] for failure in proof["failures"]} == {2}

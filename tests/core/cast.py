@@ -75,7 +75,7 @@ def model(**changes: Any) -> Model:
 
 
 def premium(**changes: Any) -> Model:
-    return model(id="large", tier="premium", price_cents=299, trial_messages=2, **changes)
+    return model(**{"id": "large", "tier": "premium", "price_cents": 299, "trial_messages": 2} | changes)
 
 
 def connection(**changes: Any) -> Connection:

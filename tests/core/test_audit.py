@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from tollhouse.core.audit import START, Detail, Entry, hash_of, row_hash
 
 ENTRY = Entry(
-    UUID(int=7), 3, datetime(2026, 1, 31, 12, 0, 0, 5, UTC), "key:1", "grant.given", "grant", "g1", {"credits": "5", "n": 1}
+    UUID(int=7),
+    3,
+    datetime(2026, 1, 31, 12, 0, 0, 5, UTC),
+    "key:1",
+    "grant.given",
+    "grant",
+    "g1",
+    {"credits": "5", "n": 1},
 )
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 details = st.dictionaries(

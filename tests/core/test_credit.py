@@ -139,10 +139,17 @@ def test_what_one_call_reserved_another_cannot() -> None:
 
 def test_with_only_a_part_of_the_grants_at_hand_nothing_is_made_of_thin_air() -> None:
     books = account(grant(1, 30), overdraft_limit_micros=100)
-    books.complete = False
+    books.known_to = books.grants[UUID(int=1)].burn_key()
     assert books.hold(30, NOON).amount_micros == 30
     with pytest.raises(MoreGrantsNeeded):
         books.hold(1, NOON)
+
+
+def test_a_grant_waits_for_those_before_it_that_are_not_at_hand() -> None:
+    books = account(grant(1, 30), grant(3, 30))
+    books.known_to = books.grants[UUID(int=1)].burn_key()
+    with pytest.raises(MoreGrantsNeeded):
+        books.hold(31, NOON)
 
 
 # ------------------------------------------------------------------------------------------------------------- settling

@@ -16,7 +16,7 @@ from tollhouse.core.errors import Forbidden, Overloaded, Unauthenticated
 from tollhouse.core.key import Scope, make_key
 from tollhouse.flows import auth, govern
 from tollhouse.flows.auth import Caller, Identities, authenticate, credential_of, require
-from tollhouse.flows.order import NewKey, NewOrganization, Order
+from tollhouse.flows.order import MadeKey, NewKey, NewOrganization, Order
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database
 
@@ -29,7 +29,7 @@ class Cast:
     order: Order
     organization_id: UUID
 
-    async def key(self, *scopes: Scope, expires_at: datetime | None = None) -> govern.MadeKey:
+    async def key(self, *scopes: Scope, expires_at: datetime | None = None) -> MadeKey:
         wanted = NewKey("a key", scopes or ("gateway",), "test", expires_at)
         return await govern.create_key(self.db, self.order, TEST_SECRET, self.organization_id, wanted)
 
@@ -72,10 +72,19 @@ async def test_a_key_leads_to_its_organisation_and_its_scopes(cast: Cast) -> Non
     assert caller.actor == f"key:{made.row.id}"
 
 
-@pytest.mark.parametrize("credential", [None, "", "sk-other", "th_test_short", "\xff" * 44, "a\x00b"])
-async def test_what_is_no_key_of_ours_is_refused_with_the_remedy(cast: Cast, credential: str | None) -> None:
-    with pytest.raises(Unauthenticated, match="th_"):
-        await authenticate(cast.db, TEST_SECRET, credential, cast.order.now)
+async def test_who_sends_no_key_or_half_of_one_is_told_what_a_key_looks_like(
+    cast: Cast, subtests: pytest.Subtests
+) -> None:
+    whole = (await cast.key()).key
+    for credential in (None, "th_test_short", whole[:-1], whole + "a", whole.swapcase(), "th_live_" + whole[8:]):
+        with subtests.test(credential=credential), pytest.raises(Unauthenticated, match=r"th_|no such API key"):
+            await authenticate(cast.db, TEST_SECRET, credential, cast.order.now)
+
+
+async def test_what_is_no_key_of_ours_is_unknown(cast: Cast, subtests: pytest.Subtests) -> None:
+    for credential in ("", "sk-other", "\xff" * 44, "a\x00b", "x" * 60_000):
+        with subtests.test(credential=credential[:10]), pytest.raises(Unauthenticated, match="no such API key"):
+            await authenticate(cast.db, TEST_SECRET, credential, cast.order.now)
 
 
 async def test_a_well_formed_key_that_was_never_made_is_unknown(cast: Cast) -> None:

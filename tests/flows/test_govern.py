@@ -21,7 +21,7 @@ from tollhouse.core.key import digest, end_user_id
 from tollhouse.flows import govern
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, Admitted, Reap
-from tollhouse.flows.order import Given, NewEntitlement, NewGrant, NewKey, NewOrganization, Order, Overview
+from tollhouse.flows.order import Given, Moved, NewEntitlement, NewGrant, NewKey, NewOrganization, Order, Overview
 from tollhouse.flows.spend import Teller
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database
@@ -53,7 +53,7 @@ class Office:
     async def plan(self, organization_id: UUID, plan: str) -> Overview:
         return await govern.change_plan(self.db, self.order, organization_id, plan)
 
-    async def move(self, organization_id: UUID, to: datetime) -> govern.Moved:
+    async def move(self, organization_id: UUID, to: datetime) -> Moved:
         return await govern.move_clock(self.db, self.order, "test", organization_id, to)
 
     async def available(self, organization_id: UUID) -> float:
@@ -68,7 +68,8 @@ class Office:
 
     def ledger(self, organization_id: UUID) -> list[tuple[str, float]]:
         rows = self.rows(
-            "SELECT type, amount_micros FROM credit_transaction WHERE organization_id = %s ORDER BY seq", organization_id
+            "SELECT type, amount_micros FROM credit_transaction WHERE organization_id = %s ORDER BY seq",
+            organization_id,
         )
         return [(row["type"], row["amount_micros"] / CREDIT) for row in rows]
 
@@ -147,9 +148,7 @@ async def test_an_unknown_plan_is_refused_with_the_plans_there_are_and_nothing_i
 async def test_creating_an_organisation_again_with_the_same_key_makes_one(office: Office) -> None:
     once = Once("organizations", "k1", b"body")
     wanted = NewOrganization("Mill", "pro", owner_email="ada@example.com")
-    done = await asyncio.gather(
-        *[govern.create_organization(office.db, office.order, wanted, once) for _ in range(4)]
-    )
+    done = await asyncio.gather(*[govern.create_organization(office.db, office.order, wanted, once) for _ in range(4)])
     assert len({one.result().organization.id for one in done}) == 1
     assert sorted(one.replayed for one in done) == [False, True, True, True]
     assert done[0].result() == done[1].result()
@@ -361,7 +360,9 @@ async def test_an_unknown_plan_changes_nothing(office: Office) -> None:
 # ------------------------------------------------------------------------------------------------ overdraft, test clock
 
 
-async def test_an_overdraft_may_be_spent_and_not_be_taken_away_while_it_is_in_use(office: Office, teller: Teller) -> None:
+async def test_an_overdraft_may_be_spent_and_not_be_taken_away_while_it_is_in_use(
+    office: Office, teller: Teller
+) -> None:
     organization_id = await office.organization()
     after = await govern.set_overdraft(office.db, office.order, organization_id, 30 * CREDIT)
     assert after.balance.spendable_micros == 50 * CREDIT
@@ -527,7 +528,7 @@ async def test_the_proof_itself_is_written_down_in_the_platforms_chain(office: O
 @pytest.mark.parametrize(
     "tampering",
     [
-        "UPDATE audit SET details = '{\"credits\": \"5000\"}' WHERE seq = 2",
+        'UPDATE audit SET details = \'{"credits": "5000"}\' WHERE seq = 2',
         "UPDATE audit SET actor = 'key:2' WHERE seq = 2",
         "UPDATE audit SET at = at + interval '1 microsecond' WHERE seq = 2",
         "DELETE FROM audit WHERE seq = 2",

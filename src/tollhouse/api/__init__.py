@@ -24,4 +24,13 @@ def build(state: State) -> FastAPI:
     problem.install(app, state.clock)
     app.include_router(credits.router)
     app.include_router(operator.router)
+    _say_problem_json(app)
     return app
+
+
+def _say_problem_json(app: FastAPI) -> None:
+    """FastAPI documents every answer as application/json; refusals have a media type of their own."""
+    for operations in app.openapi()["paths"].values():
+        for operation in operations.values():
+            refusal = operation["responses"]["default"]
+            refusal["content"] = {problem.MEDIA_TYPE: refusal["content"]["application/json"]}

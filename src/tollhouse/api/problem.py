@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,8 +39,6 @@ class FieldError:
 
 def response(request_id: str, error: TollhouseError, errors: Sequence[FieldError] = ()) -> Response:
     """The problem that a refusal is, with its details beside the standard members and the hints of what would help."""
-    if not errors and isinstance(error, BadRequest) and error.field:
-        errors = (FieldError("body", error.field, str(error)),)
     hints = [
         {name: getattr(hint, name) for name in ("kind", "price_cents", "at") if getattr(hint, name) is not None}
         for hint in error.hints()
@@ -91,6 +89,8 @@ class Frame:
             await self._app(scope, _capped(receive), send_with_id)
         except BadRequest as refusal:
             await response(request_id, refusal)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         except Exception as error:
             log.error("api: a call failed", request_id=request_id, path=scope["path"], exc_info=error)
             if started:
@@ -132,7 +132,10 @@ def _id_of(request: HTTPConnection) -> str:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, TollhouseError)
-    return response(_id_of(request), error)
+    errors = []
+    if isinstance(error, BadRequest) and error.field:
+        errors.append(FieldError("query" if request.method == "GET" else "body", error.field, str(error)))
+    return response(_id_of(request), error, errors)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

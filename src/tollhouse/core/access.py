@@ -147,12 +147,11 @@ def decide(ask: Ask, facts: Facts, takes: list[Take], account: Account, windows:
     if route.connection is None and ask.sandbox_tokens is not None:
         ask = replace(ask, input_tokens=ask.sandbox_tokens)
     trial = _trial(ask, model, takes, windows)
+    wanted = _output_wanted(ask, facts, model)
+    windows.check(ask.organization_id, _with_output(takes, ask, min(wanted, OUTPUT_TOKENS_MIN)))
+    output, amount = _amount(ask, wanted, quote, account)
+    takes = _with_output(takes, ask, output)
     windows.check(ask.organization_id, takes)
-    output, amount = _amount(ask, facts, model, quote, account)
-    takes = [_with_tokens(take, ask.input_tokens + output * ask.answers) for take in takes]
-    windows.check(ask.organization_id, takes)
-    if amount > account.balance.spendable_micros:
-        raise _insufficient(amount, account)
     hold = account.hold(amount, facts.now)
     windows.reserve(ask.organization_id, takes)
     messages, tokens = (_tightest(meter, ask, takes, windows) for meter in ("messages", "tokens"))
@@ -210,14 +209,16 @@ def _trial(ask: Ask, model: Model, takes: list[Take], windows: Windows) -> Take 
     return trial
 
 
-def _amount(ask: Ask, facts: Facts, model: Model, quote: Quote, account: Account) -> tuple[int, int]:
-    """The most output tokens per answer, and what the call may cost with them, in micro-credits.
-
-    The output is clamped to what the plan and the model allow, and to what the balance can pay, but not below what
-    is of any use. Without a maximum of the caller's the plan's counts, never the model's.
-    """
+def _output_wanted(ask: Ask, facts: Facts, model: Model) -> int:
+    """The most output tokens per answer that the plan and the model allow. Without a maximum of the caller's the plan's
+    counts, never the model's alone."""
     cap = min(facts.plan.max_output_tokens, model.max_output_tokens)
-    wanted = min(cap, ask.output_tokens) if ask.output_tokens is not None else cap
+    return cap if ask.output_tokens is None else min(cap, ask.output_tokens)
+
+
+def _amount(ask: Ask, wanted: int, quote: Quote, account: Account) -> tuple[int, int]:
+    """The most output tokens per answer, and what the call may cost with them, in micro-credits: what is wanted, clamped
+    to what the balance can pay, but not below what is of any use."""
     amount = quote.charge_micros(Usage(ask.input_tokens, wanted * ask.answers))
     if amount <= account.balance.spendable_micros:
         return wanted, amount
@@ -235,10 +236,10 @@ def _insufficient(amount: int, account: Account) -> errors.InsufficientCredits:
     return errors.InsufficientCredits(amount, balance.spendable_micros, balance.held_micros, balance.period_end)
 
 
-def _with_tokens(take: Take, tokens: int) -> Take:
-    if take.counter.meter != "tokens":
-        return take
-    return Take(take.counter, take.window_id, tokens, take.maximum, take.scope)
+def _with_output(takes: list[Take], ask: Ask, output: int) -> list[Take]:
+    """The takes, those of tokens with this many of output per answer."""
+    tokens = ask.input_tokens + output * ask.answers
+    return [replace(take, amount=tokens) if take.counter.meter == "tokens" else take for take in takes]
 
 
 def _tightest(meter: str, ask: Ask, takes: list[Take], windows: Windows) -> LimitState | None:

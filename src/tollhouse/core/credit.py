@@ -126,7 +126,7 @@ class Account:
 
     balance: Balance
     grants: dict[UUID, Grant]
-    complete: bool = True  # all open grants are loaded
+    known_to: tuple[object, ...] | None = None  # the burn key up to which open grants are loaded; None: all are
     entries: list[Transaction] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     touched: bool = False
@@ -205,12 +205,14 @@ class Account:
                 free = grant.free_micros
                 if free <= 0 or not grant.is_open(now):
                     continue
+                if self.known_to is not None and grant.burn_key() > self.known_to:
+                    break  # others that are not loaded may come before it
                 used = min(left, free)
                 taken.append((grant.id, used))
                 left -= used
                 if left == 0:
                     break
-        if left > 0 and not self.complete:
+        if left > 0 and self.known_to is not None:
             raise MoreGrantsNeeded
         self.changed.update(grant_id for grant_id, _ in taken)
         return taken, left

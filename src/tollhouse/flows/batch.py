@@ -62,8 +62,8 @@ class Batch:
     windows: Windows = field(default_factory=Windows)
     accounts: dict[UUID, Account] = field(default_factory=dict)
     opened: list[store.CallOpened] = field(default_factory=list)
-    closed: list[store.CallClosed] = field(default_factory=list)
-    renewed: list[store.Checkpoint] = field(default_factory=list)
+    closed: dict[Key, store.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
+    renewed: dict[Key, store.Checkpoint] = field(default_factory=dict)
     end_users: dict[UUID, store.EndUserRow] = field(default_factory=dict)
 
     def time_of(self, organization_id: UUID) -> datetime:
@@ -165,7 +165,8 @@ async def _load_working_copies(tx: TellerTx, batch: Batch, grants_read: int | No
     for id_, grant in found:
         batch.accounts[id_].grants[grant.id] = grant
     for id_, account in batch.accounts.items():
-        account.complete = grants_read is None or (id_ in asking and len(account.grants) < grants_read)
+        if grants_read is not None and (id_ not in asking or len(account.grants) >= grants_read):
+            account.known_to = max((grant.burn_key() for grant in account.grants.values()), default=())
     for id_, grant in drawn:
         batch.accounts[id_].grants.setdefault(grant.id, grant)
 
@@ -277,19 +278,17 @@ def _book(
         batch.windows.settle(reservation.organization_id, window_id, 0 if late else amount, used)
     state = reservation.state if late else "settled"
     closed = _closed(batch, reservation, state, charge, outcome, attempt, None)
-    batch.closed.append(
-        replace(
-            closed,
-            usage_id=ordered_id(batch.now, os.urandom(10)),
-            recorded_at=batch.now,
-            provider_id=provider_id,
-            input_tokens=usage.input_tokens,
-            cached_input_tokens=usage.cached_input_tokens,
-            output_tokens=usage.output_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            estimated=usage.estimated,
-            cost_nanos=cost,
-        )
+    batch.closed[reservation.organization_id, reservation.id] = replace(
+        closed,
+        usage_id=ordered_id(batch.now, os.urandom(10)),
+        recorded_at=batch.now,
+        provider_id=provider_id,
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        estimated=usage.estimated,
+        cost_nanos=cost,
     )
     return Settled(charge, cost, account.balance.available_micros, False)
 
@@ -306,7 +305,8 @@ def _give_back(batch: Batch, reservation: OpenReservation, state: str, outcome: 
     batch.accounts[reservation.organization_id].release(reservation.hold, now)
     for window_id, _, amount in reservation.windows:
         batch.windows.settle(reservation.organization_id, window_id, amount, 0)
-    batch.closed.append(_closed(batch, reservation, state, None, outcome, attempt, outcome.error))
+    closed = _closed(batch, reservation, state, None, outcome, attempt, outcome.error)
+    batch.closed[reservation.organization_id, reservation.id] = closed
 
 
 def _closed(
@@ -343,10 +343,8 @@ def _renew(batch: Batch, operation: Renew) -> datetime:
     reservation = _find(batch, operation.organization_id, operation.reservation_id)
     expires_at = batch.time_of(operation.organization_id) + LEASE
     if reservation.state == "pending":
-        batch.renewed.append(
-            store.Checkpoint(
-                operation.organization_id, reservation.id, expires_at, operation.input_tokens, operation.output_tokens
-            )
+        batch.renewed[operation.organization_id, reservation.id] = store.Checkpoint(
+            operation.organization_id, reservation.id, expires_at, operation.input_tokens, operation.output_tokens
         )
         reservation.expires_at = expires_at
     return reservation.expires_at
@@ -374,9 +372,9 @@ async def _write(tx: TellerTx, batch: Batch) -> None:
         if batch.opened:
             await store.open_calls(tx, batch.opened)
         if batch.closed:
-            await store.close_calls(tx, batch.closed)
+            await store.close_calls(tx, batch.closed.values())
         if batch.renewed:
-            await store.write_checkpoints(tx, batch.renewed)
+            await store.write_checkpoints(tx, batch.renewed.values())
         await store.write_windows(tx, batch.windows)
         await store.write_accounts(tx, batch.accounts.values())
         await tx.commit()

@@ -1,26 +1,27 @@
 """`POST /v1/chat/completions`: read, admit, pump, answer."""
 
 import asyncio
-import os
 from datetime import datetime
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.access import Ask, LimitState
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import Scope as KeyScope
-from tollhouse.core.key import end_user_id, ordered_id
+from tollhouse.core.key import end_user_id
 from tollhouse.core.money import format_credits
 from tollhouse.flows.auth import credential_of
 from tollhouse.flows.operation import Admit, Admitted
 from tollhouse.gateway import wire
-from tollhouse.gateway.http import ClientLeft, Headers, header, read_body, send_error, send_json
+from tollhouse.gateway.http import ClientLeft, Headers, header, read_body, request_id, send_error, send_json
 from tollhouse.gateway.pump import Call, PlainCall, StreamCall
 from tollhouse.gateway.state import State
 
 ENDPOINT = "/v1/chat/completions"
 GATEWAY: frozenset[KeyScope] = frozenset({"gateway"})
 ON_BEHALF: frozenset[KeyScope] = frozenset({"gateway", "act_as"})
+log = structlog.get_logger()
 
 
 class Chat:
@@ -35,8 +36,8 @@ class Chat:
             admitted = await self._state.teller.admit(admit)
         except ClientLeft:
             return
-        except TollhouseError as error:
-            await send_error(send, error, [_request_id(str(ordered_id(self._state.clock(), os.urandom(10))))])
+        except Exception as error:
+            await send_error(send, _refusal(error), [request_id(self._state.clock())])
             return
         call = self._start(request, admitted, admit.ask)
         watch = asyncio.create_task(_watch(receive, call))
@@ -108,6 +109,14 @@ class Chat:
         await send({"type": "http.response.body", "body": b""})
 
 
+def _refusal(error: Exception) -> TollhouseError:
+    """What is no refusal is a fault of ours. It happened before anything was admitted, so nothing was taken."""
+    if isinstance(error, TollhouseError):
+        return error
+    log.error("a request failed before it was admitted", exc_info=error)
+    return TollhouseError("The gateway failed at this request; nothing was taken. Try again, or tell the operator.")
+
+
 async def _watch(receive: Receive, call: Call) -> None:
     """uvicorn tells of a client that left only to somebody who listens; sending to it does not fail."""
     while True:
@@ -128,7 +137,7 @@ def admission_headers(admitted: Admitted) -> Headers:
     """The headers of API.md that are known once a call is admitted."""
     admission = admitted.admission
     headers = [
-        _request_id(str(admitted.id)),
+        (b"x-request-id", str(admitted.id).encode()),
         (b"x-tollhouse-model", admission.model.id.encode()),
         (b"x-tollhouse-provider", admission.route.provider_id.encode()),
         (b"x-credits-reserved", format_credits(admitted.amount_micros).encode()),
@@ -151,7 +160,3 @@ def _limit_headers(kind: bytes, limit: LimitState | None, now: datetime) -> Head
         seconds = max(0, round((limit.resets_at - now).total_seconds()))
         headers.append((b"x-ratelimit-reset-" + kind, f"{seconds}s".encode()))
     return headers
-
-
-def _request_id(id_: str) -> tuple[bytes, bytes]:
-    return (b"x-request-id", id_.encode())

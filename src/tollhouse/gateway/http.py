@@ -1,10 +1,13 @@
 """Reading requests and writing answers as plain ASGI, which is what a call costs least with."""
 
+import os
 from collections.abc import Iterable
+from datetime import datetime
 
 from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.errors import BadRequest, TollhouseError
+from tollhouse.core.key import ordered_id
 from tollhouse.gateway.wire import error_body, error_headers
 
 Headers = list[tuple[bytes, bytes]]
@@ -24,6 +27,11 @@ def header(scope: Scope, name: bytes) -> str | None:
                 raise BadRequest(f"The header {name.decode()} is not UTF-8.") from None
             return text
     return None
+
+
+def request_id(now: datetime) -> tuple[bytes, bytes]:
+    """The header of an answer that no reservation stands behind."""
+    return b"x-request-id", str(ordered_id(now, os.urandom(10))).encode()
 
 
 async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:

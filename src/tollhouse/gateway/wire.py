@@ -5,7 +5,7 @@ understands pass through as they came. Source: OpenAI's API reference, chat comp
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -99,6 +99,8 @@ class ChatRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
 _decoder = msgspec.json.Decoder(ChatRequest)
 _encode = msgspec.json.encode
 _PLACE = re.compile(r" - at `\$\.?(?:key in )?([^`]*)`$")
+# Deeper than any real schema, and far from where a parser or a writer of JSON gives up.
+NESTING_MAX = 200
 # What costs more than tokens, or is billed in another way: no price of ours covers it.
 _UNPRICED = ("audio", "web_search_options")
 
@@ -107,12 +109,13 @@ def read_chat(body: bytes) -> ChatRequest:
     """The request, or BadRequest with a sentence that names the field and the remedy. Nothing has been reserved yet."""
     try:
         request = _decoder.decode(body)
+        _check_nesting(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}. Send one JSON object in UTF-8.") from None
     except RecursionError:
-        raise BadRequest("The body is nested too deeply. Send plainer JSON.") from None
+        raise _too_deep() from None
     _check_text(body)
     for name in _UNPRICED:
         if getattr(request, name) not in (UNSET, None):
@@ -141,6 +144,31 @@ def _invalid(message: str) -> BadRequest:
             f"The body is not a chat completion request: {what}. Send a JSON object with model and messages."
         )
     return BadRequest(f"The field `{name}` is wrong: {what}. Correct it and send the request again.", name)
+
+
+def _check_nesting(body: bytes) -> None:
+    """Nothing later on may fail at the depth of what was read here: not the counting, not the writing to a provider."""
+    if body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+        return
+    level, depth = [msgspec.json.decode(body)], 0
+    while level:
+        if depth > NESTING_MAX:
+            raise _too_deep()
+        depth += 1
+        level = [inner for value in level for inner in _inside(value)]
+
+
+def _inside(value: object) -> Iterable[object]:
+    match value:
+        case dict(fields):
+            return fields.values()
+        case list(items):
+            return items
+    return ()
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest("The body is nested too deeply. Send plainer JSON.")
 
 
 def _check_text(body: bytes) -> None:

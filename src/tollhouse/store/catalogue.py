@@ -48,7 +48,7 @@ async def plans(tx: AsyncConnection[Any]) -> list[Plan]:
                   max_output_tokens, charged_channels
            FROM plan ORDER BY rank"""
     )
-    return [Plan(*row[:-1], frozenset(row[-1])) for row in await cursor.fetchall()]
+    return [Plan(*(*row[:-1], frozenset(row[-1]))) for row in await cursor.fetchall()]
 
 
 async def models(tx: AsyncConnection[Any]) -> list[Model]:

@@ -191,7 +191,7 @@ async def lock(tx: MoneyTx, organizations: Sequence[UUID]) -> AsyncCursor[Any]:
 
 
 async def locked(cursor: AsyncCursor[Any]) -> dict[UUID, Locked]:
-    return {row[0]: Locked(*row[:7], Balance(row[0], *row[7:])) for row in await cursor.fetchall()}
+    return {row[0]: Locked(*(*row[:7], Balance(row[0], *row[7:]))) for row in await cursor.fetchall()}
 
 
 async def ask_facts(tx: TellerTx, asks: list[AskRow], now: datetime) -> AsyncCursor[Any]:
@@ -225,7 +225,7 @@ async def open_reservations(cursor: AsyncCursor[Any]) -> dict[tuple[UUID, UUID],
         parts = row[12]
         hold = Hold(tuple((UUID(grant), micros) for grant, micros in parts["grants"]), parts["overdraft"])
         windows = tuple((UUID(window), meter, amount) for window, meter, amount in parts["windows"])
-        found[row[0], row[1]] = OpenReservation(*row[:12], hold, windows, *row[13:])
+        found[row[0], row[1]] = OpenReservation(*(*row[:12], hold, windows, *row[13:]))
     return found
 
 
@@ -439,9 +439,9 @@ async def open_calls(tx: TellerTx, rows: list[CallOpened]) -> None:
     )
 
 
-async def close_calls(tx: TellerTx, rows: list[CallClosed]) -> None:
+async def close_calls(tx: TellerTx, rows: Iterable[CallClosed]) -> None:
     """The final state of each call and, where it was charged, its usage event, in one statement. A settlement that comes
-    late keeps the reservation's state and sets its charge."""
+    late keeps the reservation's state and reason and sets its charge."""
     await tx.execute(
         """WITH x AS MATERIALIZED (
                SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid, state text,
@@ -452,7 +452,7 @@ async def close_calls(tx: TellerTx, rows: list[CallClosed]) -> None:
                    cost_nanos bigint)),
            closed AS (
                UPDATE reservation r SET state = x.state, charged_micros = x.charged_micros, closed_at = x.closed_at,
-                   reason = x.reason
+                   reason = coalesce(x.reason, r.reason)
                FROM x WHERE r.organization_id = x.organization_id AND r.id = x.id),
            finished AS (
                UPDATE request q SET state = x.request_state, client_left = x.client_left, error = x.error,
@@ -478,7 +478,7 @@ async def close_calls(tx: TellerTx, rows: list[CallClosed]) -> None:
     )
 
 
-async def write_checkpoints(tx: TellerTx, rows: list[Checkpoint]) -> None:
+async def write_checkpoints(tx: TellerTx, rows: Iterable[Checkpoint]) -> None:
     await tx.execute(
         """WITH x AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS x(organization_id uuid, id uuid,
                expires_at timestamptz, input_tokens bigint, output_tokens bigint)),
