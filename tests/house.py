@@ -149,9 +149,7 @@ class House:
         made = await self.order("POST", "/organizations", {"name": "Mill", "plan": plan})
         if credits != "0":
             grant = {"source": "topup", "credits": credits, "note": "to begin with"}
-            await self.order(
-                "POST", f"/organizations/{made['id']}/grants", grant, **{"idempotency-key": str(uuid4())}
-            )
+            await self.order("POST", f"/organizations/{made['id']}/grants", grant, **{"idempotency-key": str(uuid4())})
         return Tenant(UUID(made["id"]), (await self.key(made["id"], scopes, **key))["key"])
 
     async def key(self, organization_id: UUID | str, scopes: Iterable[str] = SCOPES, **more: Any) -> Any:
@@ -212,7 +210,8 @@ class House:
 
 
 _DIGESTS: LiteralString = "SELECT " + ", ".join(
-    f"(SELECT (count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), ''))) FROM {name} t)" for name in _BOOKS
+    f"(SELECT (count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), ''))) FROM {name} t)"
+    for name in _BOOKS
 )
 
 

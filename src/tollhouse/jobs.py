@@ -12,8 +12,7 @@ from procrastinate import App, PsycopgConnector
 from tollhouse.config import Config
 from tollhouse.flows.operation import CatchUp, Reap
 from tollhouse.flows.spend import Teller
-from tollhouse.store import idempotency, organization, proof, usage
-from tollhouse.store import teller as store
+from tollhouse.store import call, idempotency, organization, proof, usage
 from tollhouse.store.db import Database, role_conninfo
 
 AT_ONCE = 500
@@ -36,7 +35,7 @@ class Jobs:
         """Closes the reservations of calls whose process is gone, or whose host application never came back."""
         while True:
             async with self._db.worker() as tx:
-                found = await store.overdue(tx, self._clock(), AT_ONCE)
+                found = await call.overdue(tx, self._clock(), AT_ONCE)
             closed = await asyncio.gather(*(self._teller.do(Reap(*key)) for key in found))
             if any(closed):
                 log.info("reaped reservations", closed=sum(map(bool, closed)))

@@ -7,7 +7,7 @@ from types import FrameType
 
 import uvicorn
 
-from tollhouse.app import App, build
+from tollhouse.app import GRACE_S, App, build
 from tollhouse.config import Config
 from tollhouse.listener import listen
 
@@ -42,6 +42,7 @@ def serve(config: Config, fd: int | None = None) -> None:
         log_level="debug" if config.log_level == "debug" else "warning",
         proxy_headers=False,  # nothing here depends on the caller's address
         server_header=False,
-        timeout_graceful_shutdown=None,  # the app drains by itself, with a limit of its own
+        # The app drains by itself within its grace period; this ends what is left then: clients that do not read.
+        timeout_graceful_shutdown=int(GRACE_S) + 8,
     )
     Server(settings, app).run(sockets=[listener])

@@ -102,7 +102,7 @@ def ask(**changes: Any) -> Ask:
     return replace(usual, **changes)
 
 
-moments = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+moments = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))
 _rates = st.integers(0, 10**12)
 prices = st.builds(
     Price,

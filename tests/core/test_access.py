@@ -14,7 +14,6 @@ from tests.core.cast import (
     CREDIT,
     DAY,
     NOON,
-    ORGANIZATION,
     RATE,
     SOMEBODY,
     account,
@@ -37,6 +36,7 @@ from tollhouse.core.price import RateCard, Usage
 from tollhouse.core.quota import Windows
 from tollhouse.core.routing import Route
 
+SMALL: dict[str, object] = {"model_id": "small"}
 USUAL_PRICE = 65_000  # 1,000 tokens of input and 100 of output at the prices of the cast
 MIDNIGHT = start_of("day", NOON) + DAY
 NEXT_MONTH = datetime(2026, 4, 1, tzinfo=NOON.tzinfo)
@@ -252,23 +252,23 @@ def test_a_trial_message_is_charged_like_any_other() -> None:
         (ask(), facts(key=key(expires_at=NOON)), CREDIT, "invalid_api_key", 401, "expired at 2026-03-10 12:00", {}, []),
         (ask(needs=frozenset({"act_as"})), facts(), CREDIT, "forbidden", 403, "'act_as'. Use a key", {}, []),
         (ask(model_id="none"), facts(), CREDIT, "model_not_found", 404, "GET /v1/models", {"model_id": "none"}, []),
-        (ask(), with_models(model(selectable=False)), CREDIT, "model_not_found", 404, "'small'", {"model_id": "small"}, []),
-        (ask(), with_models(model(enabled=False)), CREDIT, "model_disabled", 403, "off", {"model_id": "small"}, []),
-        (ask(), facts(catalogue=catalogue(prices={})), CREDIT, "price_unknown", 403, "no price", {"model_id": "small"}, []),
-        (ask(), facts(catalogue=catalogue(rates=())), CREDIT, "price_unknown", 403, "no price", {"model_id": "small"}, []),
+        (ask(), with_models(model(selectable=False)), CREDIT, "model_not_found", 404, "'small'", SMALL, []),
+        (ask(), with_models(model(enabled=False)), CREDIT, "model_disabled", 403, "off", SMALL, []),
+        (ask(), facts(catalogue=catalogue(prices={})), CREDIT, "price_unknown", 403, "no price", SMALL, []),
+        (ask(), facts(catalogue=catalogue(rates=())), CREDIT, "price_unknown", 403, "no price", SMALL, []),
         (ask(), with_models(model(provider_id="openai"), mode="live", key=key(mode="live")), CREDIT,
-         "model_not_connected", 503, "'openai'", {"model_id": "small"}, []),
+         "model_not_connected", 503, "'openai'", SMALL, []),
         (ask(model_id="large"), with_models(premium(trial_messages=0)), CREDIT,
          "model_locked", 403, "for $2.99", {"model_id": "large", "price_cents": 299}, [("unlock", 299, None)]),
         (ask(), facts(plan=plan(monthly_tokens=1_099)), CREDIT, "quota_exceeded", 429, "1099 tokens per month",
          {"scope": "organization", "meter": "tokens", "period": "month", "limit": 1_099, "used": 0, "remaining": 1_099,
           "resets_at": NEXT_MONTH}, [("wait", None, NEXT_MONTH), ("upgrade", None, None)]),
-        (ask(), facts(), USUAL_PRICE - 1, "insufficient_credits", 402, "up to 0.065 credits and 0.064999 are left. Top up",
+        (ask(), facts(), USUAL_PRICE - 1, "insufficient_credits", 402, "0.065 credits and 0.064999 are left. Top up",
          {"required": "0.065", "spendable": "0.064999", "reserved": "0", "resets_at": NEXT_MONTH},
          [("top_up", None, None), ("upgrade", None, None), ("wait", None, NEXT_MONTH)]),
     ],
-    ids=["suspended", "unknown-key", "revoked", "expired", "scope", "no-model", "not-selectable", "disabled", "no-price",
-         "no-rate", "not-connected", "locked", "tokens", "credits"],
+    ids=["suspended", "unknown-key", "revoked", "expired", "scope", "no-model", "not-selectable", "disabled",
+         "no-price", "no-rate", "not-connected", "locked", "tokens", "credits"],
 )  # fmt: skip
 def test_a_refusal_says_what_is_wrong_and_what_would_help_and_takes_nothing(
     asked: Ask,
@@ -330,7 +330,7 @@ WORST: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize("first", range(len(WORST)), ids=[f"{n}-{code}" for n, (code, _, _) in enumerate(WORST)])
 def test_of_everything_that_is_wrong_the_first_in_order_is_the_reason(first: int) -> None:
-    """Whatever comes later in the order is wrong as well: organisation, key, model, price, tier, messages, tokens, credits."""
+    """All that comes later is wrong as well: organisation, key, model, price, tier, messages, tokens, credits."""
     about_facts: dict[str, Any] = {}
     about_model: dict[str, Any] = {}
     about_plan: dict[str, Any] = {}

@@ -70,7 +70,10 @@ def test_an_id_made_later_sorts_later(moment: datetime, milliseconds: int, one: 
 
 
 def test_an_id_keeps_all_the_randomness_that_its_form_leaves() -> None:
-    assert key.ordered_id(NOON, bytes(10)).int & key.ordered_id(NOON, b"\xff" * 10).int == key.ordered_id(NOON, bytes(10)).int
+    assert (
+        key.ordered_id(NOON, bytes(10)).int & key.ordered_id(NOON, b"\xff" * 10).int
+        == key.ordered_id(NOON, bytes(10)).int
+    )
     different = key.ordered_id(NOON, bytes(10)).int ^ key.ordered_id(NOON, b"\xff" * 10).int
     assert different.bit_count() == 74
 

@@ -1,4 +1,4 @@
-"""What the tests of the teller begin with: a clock that they move, organisations that have exactly so much, and asks."""
+"""What the tests of the teller begin with: a clock that they move, organisations with exactly so much, and asks."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,8 @@ from tollhouse.core.price import Usage
 from tollhouse.flows import fund
 from tollhouse.flows.operation import Admit, Outcome, Settle
 from tollhouse.flows.spend import Teller
+from tollhouse.store import account as accounts
 from tollhouse.store import organization as organizations
-from tollhouse.store import teller as store
 from tollhouse.store.db import OperatorTx
 from tollhouse.store.organization import Organization
 
@@ -78,7 +78,7 @@ async def give(
         account = await fund.load_account(tx, locked)
         grant = fund.new_grant(source, micros, now, **about)
         await fund.give(tx, account, grant, now, "somebody")
-        await store.write_accounts(tx, [account])
+        await accounts.write(tx, account)
     return grant.id
 
 

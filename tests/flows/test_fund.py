@@ -27,8 +27,8 @@ from tollhouse.flows import fund
 from tollhouse.flows.operation import CatchUp, Release
 from tollhouse.flows.seed import DEMO_ID
 from tollhouse.flows.spend import Teller
+from tollhouse.store import account as accounts
 from tollhouse.store import catalogue
-from tollhouse.store import teller as store
 from tollhouse.store.db import OperatorTx
 
 MONTHLY, WELCOME = 500 * CREDIT, 25 * CREDIT
@@ -135,9 +135,7 @@ async def test_a_pending_change_of_plan_comes_with_the_new_period(books: str, te
     assert (await ledger(books, DEMO_ID))[2:] == [("expiry", -MONTHLY), ("plan_allocation", 10 * CREDIT)]
     plans = await rows(books, "SELECT plan_id, pending_plan_id FROM organization WHERE id = %s", DEMO_ID)
     assert plans == [("free", None)]
-    allocated = await rows(
-        books, "SELECT allocated_micros FROM credit_balance WHERE organization_id = %s", DEMO_ID
-    )
+    allocated = await rows(books, "SELECT allocated_micros FROM credit_balance WHERE organization_id = %s", DEMO_ID)
     assert allocated == [(10 * CREDIT,)]
 
 
@@ -196,5 +194,5 @@ async def test_a_welcome_bonus_is_given_once_in_a_lifetime(books: str, clock: Cl
             assert locked is not None
             account = await fund.load_account(tx, locked)
             await fund.welcome(tx, account, plan, clock())
-            await store.write_accounts(tx, [account])
+            await accounts.write(tx, account)
     assert await ledger(books, hers) == [("welcome_bonus", WELCOME)]

@@ -77,9 +77,7 @@ async def test_a_settlement_that_is_repeated_charges_once(books: str, teller: Te
     assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("ai_consumption", -SANDBOX_PRICE)]
 
 
-async def test_two_processes_that_settle_the_same_call_charge_it_once(
-    books: str, teller: Teller, clock: Clock
-) -> None:
+async def test_two_processes_that_settle_the_same_call_charge_it_once(books: str, teller: Teller, clock: Clock) -> None:
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
     other = Teller(books, "test", clock)
@@ -314,10 +312,11 @@ async def test_what_is_known_of_an_answer_is_written_with_its_charge(books: str,
     await teller.settle(operation)
     assert await rows(
         books,
-        """SELECT input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, messages, trial, estimated, cost_nanos,
-                  charged_micros, duration_ms, first_token_ms FROM usage_event""",
+        """SELECT input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, messages, trial, estimated,
+                  cost_nanos, charged_micros, duration_ms, first_token_ms FROM usage_event""",
     ) == [(1_000, 400, 60, 20, 1, False, False, 490_000, 49_000, 20, 5)]
     assert await rows(books, "SELECT state, client_left FROM request") == [("incomplete", True)]
     assert await rows(
-        books, "SELECT outcome, status, input_tokens, output_tokens, cost_nanos, first_byte_at - started_at FROM attempt"
+        books,
+        "SELECT outcome, status, input_tokens, output_tokens, cost_nanos, first_byte_at - started_at FROM attempt",
     ) == [("incomplete", 200, 1_000, 60, 490_000, timedelta(milliseconds=5))]

@@ -158,7 +158,10 @@ async def test_a_refused_call_leaves_no_trace(books: str, teller: Teller, clock:
     hers = await found(books, clock(), SANDBOX_PRICE - 1)
     assert await kinds([teller], [ask(hers)]) == {InsufficientCredits: 1}
     assert await counters(books, hers) == {}
-    assert await rows(books, "SELECT id FROM reservation UNION SELECT id FROM request UNION SELECT id FROM usage_event") == []
+    assert (
+        await rows(books, "SELECT id FROM reservation UNION SELECT id FROM request UNION SELECT id FROM usage_event")
+        == []
+    )
 
 
 async def test_organisations_of_one_batch_do_not_touch_each_other(books: str, teller: Teller, clock: Clock) -> None:
@@ -182,11 +185,10 @@ async def test_the_demo_organisation_can_call_the_sandbox(teller: Teller) -> Non
 async def test_a_key_is_refused_from_the_moment_of_its_revocation(books: str, teller: Teller, clock: Clock) -> None:
     hers = await found(books, clock(), CREDIT)
     key_id = await add_key(books, hers)
-    with_key = {"key_id": key_id, "needs": frozenset({"gateway"})}
-    running = await teller.admit(ask(hers, **with_key))
+    running = await teller.admit(ask(hers, key_id=key_id, needs=frozenset({"gateway"})))
     await change(books, "UPDATE api_key SET revoked_at = now() WHERE id = %s", key_id)
     with pytest.raises(Unauthenticated, match="revoked"):
-        await teller.admit(ask(hers, **with_key))
+        await teller.admit(ask(hers, key_id=key_id, needs=frozenset({"gateway"})))
     assert (await teller.settle(settle(hers, running.id))).charged_micros == SANDBOX_PRICE
 
 
@@ -280,9 +282,7 @@ async def test_more_grants_than_are_read_at_once_burn_in_the_same_order(
     books: str, teller: Teller, clock: Clock
 ) -> None:
     hers = await found(books, clock())
-    given = [
-        await give(books, hers, 10_000, clock(), expires_at=clock() + timedelta(days=100 - n)) for n in range(40)
-    ]
+    given = [await give(books, hers, 10_000, clock(), expires_at=clock() + timedelta(days=100 - n)) for n in range(40)]
     admitted = await teller.admit(ask(hers, output_tokens=1_000, input_tokens=4_000))
     assert admitted.amount_micros == 350_000
     assert [grant_id for grant_id, _ in admitted.admission.hold.grants] == given[:4:-1]

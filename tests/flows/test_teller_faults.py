@@ -86,9 +86,10 @@ async def test_whoever_stops_waiting_before_the_turn_comes_takes_nothing(
     books: str, teller: Teller, clock: Clock
 ) -> None:
     hers = await found(books, clock(), CREDIT)
-    async with await AsyncConnection.connect(books) as blocker, await AsyncConnection.connect(
-        books, autocommit=True
-    ) as watcher:
+    async with (
+        await AsyncConnection.connect(books) as blocker,
+        await AsyncConnection.connect(books, autocommit=True) as watcher,
+    ):
         await blocker.execute("SELECT FROM organization WHERE id = %s FOR UPDATE", (hers,))
         served = asyncio.create_task(answer(teller, ask(hers)))
         await blocked_teller(watcher)
@@ -101,9 +102,7 @@ async def test_whoever_stops_waiting_before_the_turn_comes_takes_nothing(
     assert len(await rows(books, "SELECT id FROM reservation WHERE organization_id = %s", hers)) == 1
 
 
-async def test_a_teller_that_closes_serves_those_who_wait_and_refuses_who_comes_later(
-    books: str, clock: Clock
-) -> None:
+async def test_a_teller_that_closes_serves_those_who_wait_and_refuses_who_comes_later(books: str, clock: Clock) -> None:
     hers = await found(books, clock(), CREDIT)
     closing = Teller(books, "test", clock)
     await closing.open()

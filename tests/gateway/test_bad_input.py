@@ -77,7 +77,9 @@ def nested(depth: int, where: str) -> bytes:
     deep = b"[" * depth + b"]" * depth
     match where:
         case "content":
-            return b'{"model":"sandbox","messages":[{"role":"user","content":[{"type":"text","text":"a","x":%b}]}]}' % deep
+            return (
+                b'{"model":"sandbox","messages":[{"role":"user","content":[{"type":"text","text":"a","x":%b}]}]}' % deep
+            )
         case "tools":
             return START + b',"tools":[{"type":"function","x":%b}]}' % deep
         case _:

@@ -1,7 +1,7 @@
 """May this call be made, with which model, at what price, and what does it take? Facts in, decision out.
 
-The first rule that fails is the reason shown, in the order: organisation, key, model, price, tier (unlocked, trial), messages,
-tokens, credits. A refusal changes nothing; an admission takes everything at once.
+The first rule that fails is the reason shown, in the order: organisation, key, model, price, tier (unlocked, trial),
+messages, tokens, credits. A refusal changes nothing; an admission takes everything at once.
 """
 
 from collections.abc import Mapping
@@ -56,8 +56,8 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request for access. `input_tokens` is an upper bound for any provider, `sandbox_tokens` what the sandbox will count;
-    `output_tokens` None when the caller named no maximum, and counts per answer (`answers` is OpenAI's n)."""
+    """A request for access. `input_tokens` is an upper bound for any provider, `sandbox_tokens` what the sandbox will
+    count; `output_tokens` None when the caller named no maximum, and counts per answer (`answers` is OpenAI's n)."""
 
     organization_id: UUID
     key_id: UUID | None
@@ -118,8 +118,8 @@ class Admission:
 
 
 def takes_of(ask: Ask, facts: Facts) -> list[Take]:
-    """Every window this call may touch, with its limit; also where nothing limits, so that a limit set later finds the truth.
-    Tokens are filled in by `decide`, once the output is known."""
+    """Every window this call may touch, with its limit; also where nothing limits, so that a limit set later finds the
+    truth. Tokens are filled in by `decide`, once the output is known."""
     model = facts.catalogue.models.get(ask.model_id)
     if model is None:
         return []
@@ -217,8 +217,8 @@ def _output_wanted(ask: Ask, facts: Facts, model: Model) -> int:
 
 
 def _amount(ask: Ask, wanted: int, quote: Quote, account: Account) -> tuple[int, int]:
-    """The most output tokens per answer, and what the call may cost with them, in micro-credits: what is wanted, clamped
-    to what the balance can pay, but not below what is of any use."""
+    """The most output tokens per answer, and what the call may cost with them, in micro-credits: what is wanted,
+    clamped to what the balance can pay, but not below what is of any use."""
     amount = quote.charge_micros(Usage(ask.input_tokens, wanted * ask.answers))
     if amount <= account.balance.spendable_micros:
         return wanted, amount
@@ -239,7 +239,10 @@ def _insufficient(amount: int, account: Account) -> errors.InsufficientCredits:
 def _with_output(takes: list[Take], ask: Ask, output: int) -> list[Take]:
     """The takes, those of tokens with this many of output per answer."""
     tokens = ask.input_tokens + output * ask.answers
-    return [replace(take, amount=tokens) if take.counter.meter == "tokens" else take for take in takes]
+    return [
+        Take(take.counter, take.window_id, tokens, take.maximum, take.scope) if take.counter.meter == "tokens" else take
+        for take in takes
+    ]
 
 
 def _tightest(meter: str, ask: Ask, takes: list[Take], windows: Windows) -> LimitState | None:

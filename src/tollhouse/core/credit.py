@@ -1,8 +1,8 @@
 """An organisation's credits: grants burned in order, reserved before a call and settled after it.
 
-Two numbers, never one: every grant and the balance keep what remains apart from what is reserved. An `Account` is the working
-copy of one organisation inside one transaction: operations are decided one after another on it, and it remembers what
-must be written. It reads no clock; amounts are micro-credits.
+Two numbers, never one: every grant and the balance keep what remains apart from what is reserved. An `Account` is the
+working copy of one organisation inside one transaction: operations are decided one after another on it, and it
+remembers what must be written. It reads no clock; amounts are micro-credits.
 """
 
 from collections.abc import Iterable
@@ -143,8 +143,8 @@ class Account:
         return Hold(tuple(taken), left)
 
     def settle(self, reservation_id: UUID, hold: Hold, charge_micros: int, now: datetime, actor: str) -> None:
-        """Books the charge and gives the rest of the hold back. What is above the hold is booked too: from further grants,
-        then as debt, since the provider was paid."""
+        """Books the charge and gives the rest of the hold back. What is above the hold is booked too: from further
+        grants, then as debt, since the provider was paid."""
         self._unhold(hold)
         first, left = len(self.entries), charge_micros
         for grant_id, held in hold.grants:
@@ -158,7 +158,7 @@ class Account:
         self._repay(now)
 
     def settle_late(self, reservation_id: UUID, charge_micros: int, now: datetime, actor: str) -> None:
-        """The reservation had been released or expired, but the call did run: booked from what there is, then as debt."""
+        """The reservation had been released or had expired, but the call ran: booked from what is free, then debt."""
         self._book("late_settle", charge_micros, reservation_id, now, actor)
 
     def release(self, hold: Hold, now: datetime) -> None:

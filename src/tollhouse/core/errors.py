@@ -124,7 +124,8 @@ class NotConnected(TollhouseError):
     code, status = "model_not_connected", 503
 
     def __str__(self) -> str:
-        return f"No connection to {self.provider_id!r} is configured, so {self.model_id!r} cannot answer. An operator can add one."
+        missing = f"No connection to {self.provider_id!r} is configured, so {self.model_id!r} cannot answer."
+        return f"{missing} An operator can add one."
 
     def details(self) -> dict[str, object]:
         return {"model_id": self.model_id}
@@ -229,7 +230,8 @@ class LimitExceeded(TollhouseError):
         when = f"; it resets at {self.resets_at:%Y-%m-%d %H:%M} UTC" if self.resets_at else ""
         return (
             f"The limit of {self.limit} {self.meter}{of_model} per {self.period} for this {self.scope} is reached "
-            f"({self.used} used, {self.reserved} held by calls still running){when}. Wait for that, or upgrade the plan."
+            f"({self.used} used, {self.reserved} held by calls still running){when}. "
+            "Wait for that, or upgrade the plan."
         )
 
     def details(self) -> dict[str, object]:
@@ -267,8 +269,8 @@ class Unexpected(TollhouseError):
 
 
 class ProviderFailed(TollhouseError):
-    """The provider failed before it had answered anything: nothing was charged. `status` says how: 502 refused or broken,
-    504 too late, 503 busy, 429 it limits us, 400 it would not take the request."""
+    """The provider failed before it had answered anything: nothing was charged. `status` says how: 502 refused or
+    broken, 504 too late, 503 busy, 429 it limits us, 400 it would not take the request."""
 
     code, status = "provider_error", 502
 

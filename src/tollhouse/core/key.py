@@ -1,4 +1,4 @@
-"""API keys and the ids derived from them. A key is `th_live_` or `th_test_`, 30 random base62 characters and 6 of checksum."""
+"""API keys and ids. A key is `th_live_` or `th_test_`, 30 random base62 characters and 6 of checksum."""
 
 import hashlib
 import hmac
@@ -15,8 +15,9 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def make_key(mode: Mode, randomness: bytes) -> str:
-    """A new key from at least 30 random bytes. 248 is the largest multiple of 62 in a byte: what is above is skipped, so that
-    every character is equally likely; the caller passes enough bytes (64 do, with a chance of 1e-20 that they do not)."""
+    """A new key from at least 30 random bytes. 248 is the largest multiple of 62 in a byte: what is above is skipped,
+    so that every character is equally likely; the caller passes enough bytes (64 do, with a chance of 1e-20 that they
+    do not)."""
     body = "".join(_BASE62[byte % 62] for byte in randomness if byte < 248)[:RANDOM_LENGTH]
     if len(body) < RANDOM_LENGTH:
         raise ValueError("not enough random bytes for a key")
@@ -42,7 +43,7 @@ def shown(key: str) -> str:
 
 
 def ordered_id(now: datetime, randomness: bytes) -> UUID:
-    """A UUID of version 7 from ten random bytes: ids made later sort later, so rows land side by side in their index."""
+    """A UUID of version 7 from ten random bytes: later ids sort later, so rows land side by side in their index."""
     head = int(now.timestamp() * 1000) << 80
     tail = int.from_bytes(randomness[:10], "big") & 0x0FFF3FFFFFFFFFFFFFFF
     return UUID(int=head | 0x70008000000000000000 | tail)

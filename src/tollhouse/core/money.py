@@ -1,4 +1,4 @@
-"""Credits are integers of micro-credits (1e-6), provider cost is integers of nano-dollars (1e-9). Decimals exist at the edges only."""
+"""Credits are integer micro-credits (1e-6), cost is integer nano-dollars (1e-9); decimals exist only at the edges."""
 
 import re
 
@@ -11,7 +11,7 @@ _CREDITS = re.compile(r"-?[0-9]{1,11}(\.[0-9]{1,6})?", re.ASCII)
 
 
 def parse_credits(text: str) -> int:
-    """ "12.5" -> 12_500_000 micro-credits. ValueError on anything but digits with at most six decimals, or out of range."""
+    """ "12.5" -> 12_500_000 micro-credits. ValueError on all but digits with at most six decimals, and out of range."""
     if not _CREDITS.fullmatch(text):
         raise ValueError('credits are a decimal string with at most six decimals, for example "12.5"')
     whole, _, fraction = text.lstrip("-").partition(".")

@@ -1,4 +1,4 @@
-"""What a call costs: one function quotes and settles. All arithmetic is exact; it is rounded up once, to a micro-credit."""
+"""What a call costs: one function quotes and settles. Arithmetic is exact and rounded up once, to a micro-credit."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +33,7 @@ class RateCard:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. Cached input is part of the input, reasoning is part of the output (OpenAI's way of counting).
+    """Tokens of one call. Cached input is part of the input, reasoning of the output (OpenAI's way of counting).
 
     `estimated`: the provider did not say, or not all of it; counted here.
     """
@@ -69,7 +69,7 @@ class Quote:
         return divide_up(self._exact(usage) * self._rate(), TOKENS_PER_PRICE * NANOS_PER_USD * 1000)
 
     def output_affordable(self, input_tokens: int, budget_micros: int, at_most: int) -> int:
-        """The largest output of at most `at_most` tokens whose charge stays within the budget; -1 when not even none does."""
+        """The largest output up to `at_most` tokens whose charge is within the budget; -1 when not even none is."""
         if not self.charged:
             return at_most
         budget = budget_micros * TOKENS_PER_PRICE * NANOS_PER_USD * 1000 // self._rate()

@@ -1,4 +1,5 @@
-"""One batch of the teller: lock, read the facts of all operations, let the core decide one after another, write, commit.
+"""One batch of the teller: lock, read the facts of all operations, let the core decide one after another, write,
+commit.
 
 Three round trips: lock and facts; windows and grants; writes and commit. Nothing but SQL and the core's arithmetic
 happens while the organisations are locked.
@@ -29,10 +30,14 @@ from tollhouse.flows.operation import (
     Settle,
     Settled,
 )
+from tollhouse.store import account as accounts
+from tollhouse.store import call as calls
 from tollhouse.store import catalogue as catalogues
-from tollhouse.store import teller as store
+from tollhouse.store import quota
+from tollhouse.store.account import Locked
+from tollhouse.store.call import CheckpointFound, OpenReservation
 from tollhouse.store.db import TellerTx
-from tollhouse.store.teller import CheckpointFound, Locked, OpenReservation
+from tollhouse.store.exchange import run
 
 Key = tuple[UUID, UUID]
 # How long a call may stay silent before it counts as lost; a running call renews well before.
@@ -56,15 +61,15 @@ class Batch:
     mode: Mode
     catalogue: Catalogue
     organizations: dict[UUID, Locked]
-    asked: dict[int, Asked]
-    reservations: dict[Key, OpenReservation]
-    checkpoints: dict[Key, CheckpointFound]
+    asked: dict[int, Asked] = field(default_factory=dict)
+    reservations: dict[Key, OpenReservation] = field(default_factory=dict)
+    checkpoints: dict[Key, CheckpointFound] = field(default_factory=dict)
     windows: Windows = field(default_factory=Windows)
     accounts: dict[UUID, Account] = field(default_factory=dict)
-    opened: list[store.CallOpened] = field(default_factory=list)
-    closed: dict[Key, store.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
-    renewed: dict[Key, store.Checkpoint] = field(default_factory=dict)
-    end_users: dict[UUID, store.EndUserRow] = field(default_factory=dict)
+    opened: list[calls.CallOpened] = field(default_factory=list)
+    closed: dict[Key, calls.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
+    renewed: dict[Key, calls.Checkpoint] = field(default_factory=dict)
+    end_users: dict[UUID, calls.EndUserRow] = field(default_factory=dict)
 
     def time_of(self, organization_id: UUID) -> datetime:
         """The organisation's own time: real time, or ahead of it by its test clock."""
@@ -76,8 +81,8 @@ async def serve(
     tx: TellerTx, operations: list[AnyOperation], now: datetime, catalogue: Catalogue | None, mode: Mode
 ) -> tuple[list[object], Catalogue]:
     """Serves the operations in one transaction and commits it. The answers are in their order, refusals among them as
-    exceptions; the catalogue is for the next batch. After an error the connection must be given up: that is the rollback."""
-    for grants_read in (store.GRANTS_READ, None):
+    exceptions; the catalogue is for the next batch. After an error, giving the connection up is the rollback."""
+    for grants_read in (accounts.GRANTS_READ, None):
         batch = await _load(tx, operations, now, catalogue, mode)
         await _load_working_copies(tx, batch, grants_read)
         try:
@@ -94,27 +99,26 @@ async def _load(
 ) -> Batch:
     ids = sorted({operation.organization_id for operation in operations})
     asks = [
-        store.AskRow(n, one.organization_id, one.ask.key_id, one.ask.subject_id, one.ask.model_id)
+        calls.AskRow(n, one.organization_id, one.ask.key_id, one.ask.subject_id, one.ask.model_id)
         for n, one in enumerate(operations)
         if isinstance(one, Admit)
     ]
     closings = [(one.organization_id, one.reservation_id) for one in operations if not isinstance(one, Admit | CatchUp)]
     reaps = [(one.organization_id, one.reservation_id) for one in operations if isinstance(one, Reap)]
-    async with tx.pipeline():
-        lock = await store.lock(tx, ids)
-        ask_facts = await store.ask_facts(tx, asks, now) if asks else None
-        reservations = await store.reservations(tx, closings) if closings else None
-        checkpoints = await store.checkpoints(tx, reaps) if reaps else None
-        organizations = await store.locked(lock)
-        found = [store.AskFacts(*row) for row in await ask_facts.fetchall()] if ask_facts else []
-        opened = await store.open_reservations(reservations) if reservations else {}
-        lost = [CheckpointFound(*row) for row in await checkpoints.fetchall()] if checkpoints else []
+    locked, found, opened, lost = await run(
+        tx,
+        accounts.lock(ids),
+        calls.ask_facts(asks, now),
+        calls.reservations(closings),
+        calls.checkpoints(reaps),
+    )
+    organizations: dict[UUID, Locked] = {one.id: one for one in locked}
     versions = {locked.catalogue_version for locked in organizations.values()}
     if catalogue is None or not versions <= {catalogue.version}:
         catalogue = await catalogues.load(tx)
-    batch = Batch(
-        now, mode, catalogue, organizations, {}, opened, {(row.organization_id, row.request_id): row for row in lost}
-    )
+    batch = Batch(now, mode, catalogue, organizations)
+    batch.reservations = {(one.organization_id, one.id): one for one in opened}
+    batch.checkpoints = {(one.organization_id, one.request_id): one for one in lost}
     await _catch_up(tx, batch)
     for row in found:
         operation = operations[row.n]
@@ -130,14 +134,15 @@ async def _catch_up(tx: TellerTx, batch: Batch) -> None:
     for id_ in due:
         await catch_up(tx, batch.organizations[id_], batch.catalogue, batch.time_of(id_))
     if due:
-        batch.organizations |= await store.locked(await store.lock(tx, due))
+        (locked,) = await run(tx, accounts.lock(due))
+        batch.organizations |= {one.id: one for one in locked}
 
 
-def _facts(batch: Batch, organization_id: UUID, row: store.AskFacts) -> Facts:
+def _facts(batch: Batch, organization_id: UUID, row: calls.AskFacts) -> Facts:
     locked = batch.organizations[organization_id]
     key = None
     if row.mode is not None:
-        key = KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)  # type: ignore[arg-type]
+        key = KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)
     plan = batch.catalogue.plans[locked.plan_id]
     return Facts(batch.time_of(organization_id), plan, locked.suspended, key, row.entitled, batch.catalogue, batch.mode)
 
@@ -150,25 +155,21 @@ async def _load_working_copies(tx: TellerTx, batch: Batch, grants_read: int | No
     window_ids = {(asked.organization_id, take.window_id) for asked in batch.asked.values() for take in asked.takes}
     grant_ids: set[Key] = set()
     for key, reservation in batch.reservations.items():
-        window_ids.update((key[0], window_id) for window_id, _, _ in reservation.windows)
-        grant_ids.update((key[0], grant_id) for grant_id, _ in reservation.hold.grants)
-    async with tx.pipeline():
-        windows = await store.windows(tx, list(window_ids)) if window_ids else None
-        heads = await store.head_grants(tx, heads_of, grants_read) if heads_of else None
-        held = await store.grants(tx, list(grant_ids)) if grant_ids else None
-        if windows is not None:
-            batch.windows = await store.found_windows(windows)
-        found = await store.found_grants(heads) if heads else []
-        drawn = await store.found_grants(held) if held else []
+        window_ids.update((key[0], window_id) for window_id, _, _ in reservation.parts.windows)
+        grant_ids.update((key[0], grant_id) for grant_id, _ in reservation.parts.grants)
+    windows, found, drawn = await run(
+        tx, quota.windows(window_ids), accounts.heads(heads_of, grants_read), accounts.grants(grant_ids)
+    )
+    batch.windows = quota.working_copies(windows)
     for id_, locked in batch.organizations.items():
         batch.accounts[id_] = Account(locked.balance, {})
-    for id_, grant in found:
-        batch.accounts[id_].grants[grant.id] = grant
+    for row in found:
+        batch.accounts[row.organization_id].grants[row.grant.id] = row.grant
     for id_, account in batch.accounts.items():
         if grants_read is not None and (id_ not in asking or len(account.grants) >= grants_read):
             account.known_to = max((grant.burn_key() for grant in account.grants.values()), default=())
-    for id_, grant in drawn:
-        batch.accounts[id_].grants.setdefault(grant.id, grant)
+    for row in drawn:
+        batch.accounts[row.organization_id].grants.setdefault(row.grant.id, row.grant)
 
 
 def _answer(batch: Batch, number: int, operation: AnyOperation) -> object:
@@ -205,14 +206,11 @@ def _admit(batch: Batch, number: int, operation: Admit) -> Admitted:
 
 def _write_admission(batch: Batch, operation: Admit, admission: Admission, id_: UUID, now: datetime) -> None:
     ask, organization_id, quote = operation.ask, operation.organization_id, admission.quote
-    parts = {
-        "grants": admission.hold.grants,
-        "overdraft": admission.hold.overdraft_micros,
-        "windows": [(take.window_id, take.counter.meter, take.amount) for take in admission.takes],
-    }
+    taken = tuple((take.window_id, take.counter.meter, take.amount) for take in admission.takes)
+    parts = calls.Parts(admission.hold.grants, admission.hold.overdraft_micros, taken)
     route = admission.route
     batch.opened.append(
-        store.CallOpened(
+        calls.CallOpened(
             organization_id=organization_id,
             id=id_,
             key_id=ask.key_id,
@@ -236,7 +234,7 @@ def _write_admission(batch: Batch, operation: Admit, admission: Admission, id_: 
     )
     if operation.external_user is not None:
         user_id = end_user_id(organization_id, operation.external_user)
-        batch.end_users[user_id] = store.EndUserRow(organization_id, user_id, operation.external_user, now)
+        batch.end_users[user_id] = calls.EndUserRow(organization_id, user_id, operation.external_user, now)
 
 
 def _find(batch: Batch, organization_id: UUID, reservation_id: UUID) -> OpenReservation:
@@ -273,7 +271,7 @@ def _book(
         account.settle_late(reservation.id, charge, now, "system")
     else:
         account.settle(reservation.id, reservation.hold, charge, now, "system")
-    for window_id, meter, amount in reservation.windows:
+    for window_id, meter, amount in reservation.parts.windows:
         used = usage.tokens if meter == "tokens" else amount
         batch.windows.settle(reservation.organization_id, window_id, 0 if late else amount, used)
     state = reservation.state if late else "settled"
@@ -303,7 +301,7 @@ def _release(batch: Batch, operation: Release) -> int:
 def _give_back(batch: Batch, reservation: OpenReservation, state: str, outcome: Outcome, attempt: int) -> None:
     now = batch.time_of(reservation.organization_id)
     batch.accounts[reservation.organization_id].release(reservation.hold, now)
-    for window_id, _, amount in reservation.windows:
+    for window_id, _, amount in reservation.parts.windows:
         batch.windows.settle(reservation.organization_id, window_id, amount, 0)
     closed = _closed(batch, reservation, state, None, outcome, attempt, outcome.error)
     batch.closed[reservation.organization_id, reservation.id] = closed
@@ -317,10 +315,10 @@ def _closed(
     outcome: Outcome,
     attempt: int,
     reason: str | None,
-) -> store.CallClosed:
+) -> calls.CallClosed:
     """Closes the working copy, so that a second operation of this batch finds it closed."""
     reservation.state, reservation.charged_micros = state, charge
-    return store.CallClosed(
+    return calls.CallClosed(
         organization_id=reservation.organization_id,
         id=reservation.id,
         state=state,
@@ -343,7 +341,7 @@ def _renew(batch: Batch, operation: Renew) -> datetime:
     reservation = _find(batch, operation.organization_id, operation.reservation_id)
     expires_at = batch.time_of(operation.organization_id) + LEASE
     if reservation.state == "pending":
-        batch.renewed[operation.organization_id, reservation.id] = store.Checkpoint(
+        batch.renewed[operation.organization_id, reservation.id] = calls.Checkpoint(
             operation.organization_id, reservation.id, expires_at, operation.input_tokens, operation.output_tokens
         )
         reservation.expires_at = expires_at
@@ -351,7 +349,7 @@ def _renew(batch: Batch, operation: Renew) -> datetime:
 
 
 def _reap(batch: Batch, operation: Reap) -> bool:
-    """What its process last wrote down is charged, flagged as estimated; a call that had produced nothing is released."""
+    """What its process last wrote down is charged, flagged as estimated; a call without output is released."""
     reservation = _find(batch, operation.organization_id, operation.reservation_id)
     now = batch.time_of(operation.organization_id)
     if reservation.state != "pending" or reservation.expires_at > now:
@@ -366,15 +364,13 @@ def _reap(batch: Batch, operation: Reap) -> bool:
 
 
 async def _write(tx: TellerTx, batch: Batch) -> None:
-    async with tx.pipeline():
-        if batch.end_users:
-            await store.insert_end_users(tx, list(batch.end_users.values()))
-        if batch.opened:
-            await store.open_calls(tx, batch.opened)
-        if batch.closed:
-            await store.close_calls(tx, batch.closed.values())
-        if batch.renewed:
-            await store.write_checkpoints(tx, batch.renewed.values())
-        await store.write_windows(tx, batch.windows)
-        await store.write_accounts(tx, batch.accounts.values())
-        await tx.commit()
+    statements = quota.writes(batch.windows) + accounts.writes(batch.accounts.values())
+    if batch.end_users:
+        statements.append(calls.insert_end_users(batch.end_users.values()))
+    if batch.opened:
+        statements.append(calls.open_calls(batch.opened))
+    if batch.closed:
+        statements.append(calls.close_calls(batch.closed.values()))
+    if batch.renewed:
+        statements.append(calls.write_checkpoints(batch.renewed.values()))
+    await run(tx, *statements, commit=True)

@@ -9,10 +9,11 @@ from tollhouse.core.access import Catalogue, Plan
 from tollhouse.core.credit import PRIORITY, Account, Grant, Source
 from tollhouse.core.key import ordered_id
 from tollhouse.core.period import month_containing
+from tollhouse.store import account as store
 from tollhouse.store import organization as organizations
-from tollhouse.store import teller as store
+from tollhouse.store.account import Locked
 from tollhouse.store.db import MoneyTx
-from tollhouse.store.teller import Locked
+from tollhouse.store.exchange import run
 
 
 def new_grant(
@@ -88,18 +89,18 @@ async def welcome(tx: MoneyTx, account: Account, plan: Plan, now: datetime) -> N
 
 async def load_account(tx: MoneyTx, locked: Locked) -> Account:
     """The whole account of a locked organisation: every grant that has something free."""
-    found = await store.found_grants(await store.head_grants(tx, [locked.id], None))
-    return Account(locked.balance, {grant.id: grant for _, grant in found})
+    (found,) = await run(tx, store.heads([locked.id], None))
+    return Account(locked.balance, {row.grant.id: row.grant for row in found})
 
 
 async def catch_up(tx: MoneyTx, locked: Locked, catalogue: Catalogue, now: datetime) -> None:
     """Brings a locked organisation to `now`, its own time: what has ended expires, a new period begins with its one
-    allocation (and a pending change of plan), what was scheduled begins. Safe to run at any time, any number of times; after a
-    long sleep it lands in the current period. Debt is carried over."""
+    allocation (and a pending change of plan), what was scheduled begins. Safe to run at any time, any number of times;
+    after a long sleep it lands in the current period. Debt is carried over."""
     account = await load_account(tx, locked)
-    due = await store.found_grants(await store.due_grants(tx, locked.id, now))
-    account.grants |= {grant.id: grant for _, grant in due if grant.id not in account.grants}
-    for _, grant in due:
+    due = [account.grants.get(grant.id, grant) for grant in await store.due_grants(tx, locked.id, now)]
+    account.grants |= {grant.id: grant for grant in due}
+    for grant in due:
         if grant.active:
             account.expire(grant.id, now)
     balance = account.balance
@@ -113,19 +114,20 @@ async def catch_up(tx: MoneyTx, locked: Locked, catalogue: Catalogue, now: datet
         balance.next_due_at = period.end
         note = "" if skipped == period.start else f"{catalogue.plans[plan_id].name}, monthly credits after a pause"
         await allocate(tx, account, catalogue.plans[plan_id], now, note)
-    for _, grant in due:
+    for grant in due:
         if not grant.active and (grant.expires_at is None or grant.expires_at > now):
             account.add(grant, now, "system")
         elif not grant.active:  # began and ended while nobody looked: both are booked
             account.add(grant, now, "system")
             account.expire(grant.id, now)
-    await store.write_accounts(tx, [account])
+    await store.write(tx, account)
     event = await store.next_grant_event(tx, locked.id, now)
     next_due_at = min(balance.period_end, event) if event else balance.period_end
     closing = Account(replace(balance, next_due_at=next_due_at), {}, touched=True)
-    await store.write_accounts(tx, [closing])
+    await store.write(tx, closing)
 
 
 async def lock_one(tx: MoneyTx, organization_id: UUID) -> Locked | None:
     """The organisation under its lock, or None when there is none of that id."""
-    return (await store.locked(await store.lock(tx, [organization_id]))).get(organization_id)
+    (found,) = await run(tx, store.lock([organization_id]))
+    return found[0] if found else None

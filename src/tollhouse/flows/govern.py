@@ -33,18 +33,18 @@ from tollhouse.flows.order import (
     Order,
     Overview,
 )
+from tollhouse.store import account as accounts
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import credit, entitlement, person
 from tollhouse.store import key as keys
 from tollhouse.store import organization as organizations
-from tollhouse.store import teller as store
+from tollhouse.store.account import Locked
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database, OperatorTx
 from tollhouse.store.entitlement import Entitlement
 from tollhouse.store.key import ApiKey
 from tollhouse.store.organization import Organization
 from tollhouse.store.proof import Failure, prove
-from tollhouse.store.teller import Locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ async def _create(tx: OperatorTx, order: Order, wanted: NewOrganization) -> Over
     opened = await _open(tx, id_, now)
     await fund.allocate(tx, opened.account, plan, now)
     await fund.welcome(tx, opened.account, plan, now)
-    await store.write_accounts(tx, [opened.account])
+    await accounts.write(tx, opened.account)
     owner_id = None
     if wanted.owner_email is not None:
         owner_id = await person.find_or_insert(tx, ordered_id(now, os.urandom(10)), wanted.owner_email, now)
@@ -167,7 +167,7 @@ async def _give(tx: OperatorTx, order: Order, opened: Opened, wanted: NewGrant) 
         expires_at=ends, note=wanted.note,
     )  # fmt: skip
     await fund.give(tx, account, grant, now, order.actor)
-    await store.write_accounts(tx, [account])
+    await accounts.write(tx, account)
     details = {"source": wanted.source, "credits": format_credits(wanted.amount_micros), "note": wanted.note,
                "effective_at": _written(begins), "expires_at": _written(ends)}  # fmt: skip
     organization_id = opened.locked.id
@@ -207,7 +207,7 @@ async def _upgrade(tx: OperatorTx, order: Order, opened: Opened, plan: Plan) -> 
         )
         await fund.give(tx, account, grant, now, order.actor)
     await fund.welcome(tx, account, plan, now)
-    await store.write_accounts(tx, [account])
+    await accounts.write(tx, account)
     return account.balance.remaining_micros - account.balance.debt_micros - before
 
 
@@ -224,7 +224,7 @@ async def set_overdraft(db: Database, order: Order, organization_id: UUID, limit
         details = {"from": format_credits(balance.overdraft_limit_micros), "to": format_credits(limit_micros)}
         balance.overdraft_limit_micros = limit_micros
         opened.account.touched = True
-        await store.write_accounts(tx, [opened.account])
+        await accounts.write(tx, opened.account)
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "overdraft.set", about, details)
         return await _overview(tx, opened)

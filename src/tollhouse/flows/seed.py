@@ -14,11 +14,11 @@ from tollhouse.core.key import Mode, Scope, digest, looks_like_a_key, make_key, 
 from tollhouse.core.period import month_containing, months_after
 from tollhouse.flows import fund
 from tollhouse.seed import capabilities, models, plans
+from tollhouse.store import account as accounts
 from tollhouse.store import catalogue
 from tollhouse.store import key as keys
 from tollhouse.store import organization as organizations
 from tollhouse.store import seed as store
-from tollhouse.store import teller as money
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import OperatorTx
 from tollhouse.store.key import ApiKey
@@ -155,7 +155,7 @@ async def _demo(tx: OperatorTx, given: SeedInput, now: datetime) -> str | None:
         plan = (await catalogue.load(tx)).plans[DEMO_PLAN]
         await fund.allocate(tx, account, plan, now)
         await fund.welcome(tx, account, plan, now)
-        await money.write_accounts(tx, [account])
+        await accounts.write(tx, account)
     return await _first_key(tx, given, DEMO_ID, "Demo", DEMO_SCOPES, now)
 
 

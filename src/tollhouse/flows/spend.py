@@ -18,7 +18,8 @@ from tollhouse.core.errors import Overloaded
 from tollhouse.core.key import Mode
 from tollhouse.flows.batch import serve
 from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Settle, Settled
-from tollhouse.store.db import TellerTx, connect_teller
+from tollhouse.store.db import TellerTx
+from tollhouse.store.exchange import connect_teller
 
 BATCH_MAX = 512
 QUEUE_MAX = 4096
@@ -51,8 +52,8 @@ class Teller:
         await self._disconnect()
 
     async def do(self, operation: AnyOperation) -> object:
-        """Queues the operation and waits for its commit. Overloaded when the queue is full or the database is away; a refusal
-        is raised as it is. What was written when this is cancelled stays written."""
+        """Queues the operation and waits for its commit. Overloaded when the queue is full or the database is away; a
+        refusal is raised as it is. What was written when this is cancelled stays written."""
         if self._closing or len(self._waiting) >= QUEUE_MAX:
             raise Overloaded("Too many calls wait for their turn; nothing was taken. Try again in a second.")
         operation.result = asyncio.get_running_loop().create_future()

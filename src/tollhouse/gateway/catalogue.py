@@ -74,7 +74,7 @@ class Catalogue:
                 raise NotFound("This key's organisation is gone.")
             balance, now = statement.balance, statement.now
             limits = _limits(caller, plans[owner.plan_id], now)
-            windows = await quota.windows(tx, caller.organization_id, [about.window_id for about, _, _ in limits])
+            windows = await quota.read(tx, caller.organization_id, [about.window_id for about, _, _ in limits])
         return {
             "object": "key",
             "id": mine.id,

@@ -19,6 +19,7 @@ class _Delta(Struct):
 
 
 class _Choice(Struct):
+    index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
 
@@ -40,14 +41,26 @@ class Meter:
     def __init__(self) -> None:
         self.output_tokens = 0
         self.usage: Usage | None = None
-        self.finished = False
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._ended = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole: the stream says so, or each of the answers in it that had begun does."""
+        return self._ended or (bool(self._finished) and self._begun <= self._finished)
+
+    def end(self) -> None:
+        """The stream says that it is whole."""
+        self._ended = True
 
     def chunk(self, data: bytes) -> Chunk:
         """Reads one chunk. msgspec.DecodeError when it is not one."""
         chunk = _chunk.decode(data)
         for choice in chunk.choices or ():
+            self._begun.add(choice.index)
             if choice.finish_reason is not None:
-                self.finished = True
+                self._finished.add(choice.index)
             if choice.delta is not None:
                 self.output_tokens += _count(choice.delta)
         if chunk.usage is not None:

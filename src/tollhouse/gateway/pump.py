@@ -18,6 +18,7 @@ from tollhouse.core.price import Usage
 from tollhouse.flows.operation import Admitted, Outcome, Release, Renew, Settle, Settled
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.meter import Meter, read_usage
+from tollhouse.gateway.outbox import Outbox
 from tollhouse.gateway.sse import EventReader, TooLong, event
 from tollhouse.gateway.wire import error_body
 from tollhouse.outside import Provider, ProviderFault, ProviderTimeout, Reply
@@ -27,7 +28,7 @@ DRAIN_S = 30.0  # how long a call goes on for the bill's sake after its client l
 DRAINS_MAX = 64
 ANSWER_MAX = 32 * 1024 * 1024
 STREAM_MAX = 64 * 1024 * 1024
-QUEUE_MAX = 64
+OUTBOX_MAX = 256 * 1024  # what waits for a client that reads slowly
 STALL_S = 60.0  # a client that reads nothing for so long has left
 SETTLE_WAIT_S = 10.0  # an answer is held back for its settlement no longer than this
 READ_ON_S = 0.25  # how long a finished answer may take to end its HTTP body
@@ -233,24 +234,19 @@ class StreamCall(Call):
     ) -> None:
         super().__init__(pumps, admitted, provider, body, estimate)
         self._wants_usage = usage
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self._outbox = Outbox(OUTBOX_MAX)
         self._head: dict[str, Any] = {}  # id, created, model of the provider's chunks: our usage chunk carries the same
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while (chunk := await self._queue.get()) is not None:
-            yield chunk
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._outbox.read()
 
     def client_left(self) -> None:
         super().client_left()
-        while not self._queue.empty():  # a pump that waits for room must not wait for ever
-            self._queue.get_nowait()
-        self._queue.put_nowait(None)  # nor a response that waits for more
+        self._outbox.drop()
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)
-        if self._queue.full():
-            self._queue.get_nowait()
-        self._queue.put_nowait(None)
+        self._outbox.end()
 
     async def run(self) -> None:
         cut = False
@@ -271,7 +267,7 @@ class StreamCall(Call):
         settling = asyncio.ensure_future(self._settle(usage, *ended))
         done, _ = await asyncio.wait([settling], timeout=SETTLE_WAIT_S)
         await self._put(self._ending(usage, settling.result() if done else None, broken))
-        await self._put(None)
+        self._outbox.end()
         if not self.begun.done():
             self.begun.set_result(None)
         await settling
@@ -317,10 +313,11 @@ class StreamCall(Call):
         out: list[bytes] = []
         for data in events:
             if data == DONE:
-                self.meter.finished = True
+                self.meter.end()
                 return b"".join(out), True, None
             try:
                 chunk = self.meter.chunk(data)
+                self._head = self._head or _head_of(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return (
                     b"".join(out),
@@ -329,8 +326,6 @@ class StreamCall(Call):
                 )
             if chunk.error is not None:
                 return b"".join(out), True, ProviderBroke("The provider reported an error in the middle of its answer.")
-            if not self._head:
-                self._head = _head_of(data)
             if chunk.choices:
                 out.append(event(data))
         return b"".join(out), False, None
@@ -347,17 +342,15 @@ class StreamCall(Call):
             ending = event(msgspec.json.encode(chunk)) + ending
         return ending
 
-    async def _put(self, chunk: bytes | None) -> None:
-        if self.left:
-            return
-        if not self._queue.full():
-            self._queue.put_nowait(chunk)
-            return
-        try:
-            async with asyncio.timeout(STALL_S):
-                await self._queue.put(chunk)
-        except TimeoutError:
-            self.client_left()
+    async def _put(self, chunk: bytes) -> None:
+        if self._outbox.full:
+            try:
+                async with asyncio.timeout(STALL_S):
+                    await self._outbox.room()
+            except TimeoutError:
+                self.client_left()
+        if not self.left:
+            self._outbox.add(chunk)
 
 
 class Pumps:

@@ -32,15 +32,16 @@ class OpenAIReply:
     """One answer over HTTP; see `outside.Reply`.
 
     One timer per reply watches the deadlines and looks at the clock again when it rings. A timer per segment would cost
-    more than reading the segment.
+    more than reading the segment. Where a provider refuses and quotes the `key`, it is blotted out.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, deadlines: Deadlines, began: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, deadlines: Deadlines, began: float, key: str | None) -> None:
         self.status = response.status
         self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._response = response
         self._deadlines = deadlines
         self._began = began
+        self._key = key.encode() if key and self.status != 200 else None
         self._waiting_since: float | None = None
         self._any_segment = False
         self._loop = asyncio.get_running_loop()
@@ -55,7 +56,7 @@ class OpenAIReply:
                 if len(body) > limit:
                     break
             else:
-                return bytes(body)
+                return bytes(body.replace(self._key, b"[key]") if self._key else body)
         await self.close()
         raise ReplyTooLarge(limit)
 
@@ -129,6 +130,7 @@ class OpenAICompatible:
         }
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
+        self._key = key
         self._deadlines = deadlines or Deadlines()
         self._session: aiohttp.ClientSession | None = None
 
@@ -149,7 +151,7 @@ class OpenAICompatible:
             raise ReplyBroken from None
         except (aiohttp.ClientError, OSError):
             raise ProviderUnreachable from None
-        return OpenAIReply(response, self._deadlines, began)
+        return OpenAIReply(response, self._deadlines, began, self._key)
 
     async def close(self) -> None:
         if self._session is not None:

@@ -14,7 +14,7 @@ PLATFORM_ID = UUID(int=0)
 
 
 async def load(tx: AsyncConnection[Any]) -> Catalogue:
-    """Everything that is the same for every tenant. The version is read first: a change meanwhile shows at the next look."""
+    """Everything that is the same for every tenant. The version comes first: a later change shows at the next look."""
     version = await (await tx.execute("SELECT version FROM catalogue_version")).fetchone()
     assert version is not None
     prices: dict[str, list[Price]] = defaultdict(list)
@@ -54,8 +54,8 @@ async def plans(tx: AsyncConnection[Any]) -> list[Plan]:
 async def models(tx: AsyncConnection[Any]) -> list[Model]:
     """All models in the order in which they are shown, also those that are switched off."""
     cursor = await tx.execute(
-        """SELECT id, provider_id, provider_model_id, display_name, enabled, selectable, tier, price_cents, daily_messages,
-                  trial_messages, max_output_tokens, created_at
+        """SELECT id, provider_id, provider_model_id, display_name, enabled, selectable, tier, price_cents,
+                  daily_messages, trial_messages, max_output_tokens, created_at
            FROM model ORDER BY sort_order, id"""
     )
     return [Model(*row) for row in await cursor.fetchall()]

@@ -32,13 +32,6 @@ def role_conninfo(url: str, role: LiteralString, settings: LiteralString = "") -
     return make_conninfo(url, options=f"-c role={role} -c timezone=UTC {_LIMITS} {settings}", application_name=role)
 
 
-async def connect_teller(url: str) -> TellerTx:
-    """The one connection of a process's teller. The same two dozen statements run for ever, so they are prepared at first
-    use and planned once: their plans do not depend on the values, and planning them anew costs as much as running them."""
-    conninfo = role_conninfo(url, "tollhouse_teller", "-c plan_cache_mode=force_generic_plan -c jit=off")
-    return TellerTx(await AsyncConnection.connect(conninfo, prepare_threshold=0))
-
-
 class Database:
     """The pools of one process. Opens lazily: a database that is away is `Overloaded` for the caller, not a crash."""
 

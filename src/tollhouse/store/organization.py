@@ -35,7 +35,8 @@ async def insert(tx: OperatorTx, row: Organization) -> None:
 async def insert_balance(tx: OperatorTx, balance: Balance) -> None:
     """The empty balance of a new organisation."""
     await tx.execute(
-        """INSERT INTO credit_balance (organization_id, period_start, period_end, next_due_at) VALUES (%s, %s, %s, %s)""",
+        """INSERT INTO credit_balance (organization_id, period_start, period_end, next_due_at)
+           VALUES (%s, %s, %s, %s)""",
         (balance.organization_id, balance.period_start, balance.period_end, balance.next_due_at),
     )
 

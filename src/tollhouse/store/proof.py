@@ -48,16 +48,19 @@ INVARIANTS: tuple[Invariant, ...] = (
                       sum(amount_micros) FILTER (WHERE amount_micros > 0) AS granted
                FROM credit_transaction WHERE grant_id IS NOT NULL GROUP BY 1, 2
            ) t ON t.organization_id = g.organization_id AND t.grant_id = g.id
-           WHERE (g.active AND (t.booked IS DISTINCT FROM g.remaining_micros OR t.granted IS DISTINCT FROM g.amount_micros))
+           WHERE (g.active
+                  AND (t.booked IS DISTINCT FROM g.remaining_micros OR t.granted IS DISTINCT FROM g.amount_micros))
               OR (NOT g.active AND t.booked IS NOT NULL)
               OR g.reserved_micros NOT BETWEEN 0 AND g.remaining_micros""",
     ),
     Invariant(
         2,
         "a balance is the sum over its grants less debt, and the last transaction says so",
-        """SELECT b.organization_id, b.remaining_micros, b.debt_micros, b.seq, g.remaining, t.count, t.debt, l.balance_after_micros
+        """SELECT b.organization_id, b.remaining_micros, b.debt_micros, b.seq, g.remaining, t.count, t.debt,
+                  l.balance_after_micros
            FROM credit_balance b
-           CROSS JOIN LATERAL (SELECT coalesce(sum(remaining_micros), 0) AS remaining, coalesce(sum(reserved_micros), 0) AS reserved
+           CROSS JOIN LATERAL (SELECT coalesce(sum(remaining_micros), 0) AS remaining,
+                                      coalesce(sum(reserved_micros), 0) AS reserved
                                FROM credit_grant g WHERE g.organization_id = b.organization_id AND g.active) g
            CROSS JOIN LATERAL (SELECT count(*), coalesce(max(seq), 0) AS last,
                                       coalesce(-sum(amount_micros) FILTER (WHERE grant_id IS NULL), 0) AS debt
@@ -72,7 +75,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "each transaction's balance follows from the one before it, and no number is missing",
         """SELECT * FROM (
                SELECT organization_id, seq, amount_micros, balance_after_micros,
-                      lag(balance_after_micros, 1, 0::bigint) OVER w AS before, lag(seq, 1, 0::bigint) OVER w AS seq_before
+                      lag(balance_after_micros, 1, 0::bigint) OVER w AS before,
+                      lag(seq, 1, 0::bigint) OVER w AS seq_before
                FROM credit_transaction WINDOW w AS (PARTITION BY organization_id ORDER BY seq)) AS chain
            WHERE balance_after_micros <> before + amount_micros OR seq <> seq_before + 1""",
     ),
@@ -80,8 +84,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         3,
         "what is reserved on a grant is what open reservations hold of it",
         f"""WITH held AS ({_HELD})
-           SELECT coalesce(g.organization_id, h.organization_id) AS organization_id, coalesce(g.id, h.grant_id) AS grant_id,
-                  g.reserved_micros, h.held
+           SELECT coalesce(g.organization_id, h.organization_id) AS organization_id,
+                  coalesce(g.id, h.grant_id) AS grant_id, g.reserved_micros, h.held
            FROM credit_grant g FULL JOIN held h ON h.organization_id = g.organization_id AND h.grant_id = g.id
            WHERE coalesce(g.reserved_micros, 0) <> coalesce(h.held, 0)""",
     ),
@@ -101,14 +105,14 @@ INVARIANTS: tuple[Invariant, ...] = (
                SELECT r.organization_id, (part ->> 0)::uuid AS window_id, sum((part ->> 2)::bigint) AS held
                FROM reservation r, jsonb_array_elements(r.parts -> 'windows') AS part
                WHERE r.state = 'pending' GROUP BY 1, 2)
-           SELECT coalesce(w.organization_id, h.organization_id) AS organization_id, coalesce(w.id, h.window_id) AS window_id,
-                  w.meter, w.reserved, h.held
+           SELECT coalesce(w.organization_id, h.organization_id) AS organization_id,
+                  coalesce(w.id, h.window_id) AS window_id, w.meter, w.reserved, h.held
            FROM quota_window w FULL JOIN held h ON h.organization_id = w.organization_id AND h.window_id = w.id
            WHERE coalesce(w.reserved, 0) <> coalesce(h.held, 0)""",
     ),
     Invariant(
         4,
-        "no balance is below its overdraft unless a settlement above a reservation, a refund or a dispute took it there",
+        "no balance is below its overdraft unless a settlement above a reservation, a refund or a dispute did it",
         """SELECT b.organization_id, b.debt_micros, b.overdraft_limit_micros FROM credit_balance b
            WHERE b.debt_micros > b.overdraft_limit_micros
              AND NOT EXISTS (SELECT FROM credit_transaction t
@@ -127,7 +131,8 @@ INVARIANTS: tuple[Invariant, ...] = (
                       GROUP BY 1, 2) t
              ON t.organization_id = r.organization_id AND t.reservation_id = r.id
            WHERE r.amount_micros <> (r.parts ->> 'overdraft')::bigint
-                 + (SELECT coalesce(sum((part ->> 1)::bigint), 0) FROM jsonb_array_elements(r.parts -> 'grants') AS part)
+                 + (SELECT coalesce(sum((part ->> 1)::bigint), 0)
+                    FROM jsonb_array_elements(r.parts -> 'grants') AS part)
               OR coalesce(r.charged_micros, 0) <> coalesce(t.booked, 0) OR t.wrong
               OR (r.state = 'settled' AND t.types <> ARRAY['ai_consumption'])
               OR (r.state IN ('released', 'expired') AND t.types <> ARRAY['late_settle'])
@@ -144,7 +149,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         6,
         "no reservation stays open for more than a minute after its end",
-        f"""SELECT r.organization_id, r.id, r.expires_at FROM reservation r JOIN organization o ON o.id = r.organization_id
+        f"""SELECT r.organization_id, r.id, r.expires_at
+           FROM reservation r JOIN organization o ON o.id = r.organization_id
            WHERE r.state = 'pending' AND r.expires_at < {_ORGANISATION_NOW} - interval '60 seconds'""",
     ),
     Invariant(
@@ -160,34 +166,41 @@ INVARIANTS: tuple[Invariant, ...] = (
         """SELECT a.organization_id, a.request_id, a.number FROM attempt a
            LEFT JOIN reservation r ON r.organization_id = a.organization_id AND r.id = a.request_id
            WHERE r.id IS NULL OR r.created_at > a.started_at
-              OR EXISTS (SELECT FROM attempt b WHERE b.organization_id = a.organization_id AND b.request_id = a.request_id
-                         AND b.first_byte_at < a.started_at)""",
+              OR EXISTS (SELECT FROM attempt b
+                         WHERE b.organization_id = a.organization_id AND b.request_id = a.request_id
+                           AND b.first_byte_at < a.started_at)""",
     ),
     Invariant(
         8,
         "a charge is the usage at the price it was quoted at, rounded up once",
         """SELECT * FROM (
                SELECT e.organization_id, e.id, e.charged_micros, e.cost_nanos, r.charged_micros AS of_reservation,
-                      CASE WHEN r.charged THEN ceil(x.exact * c.micros_per_usd * e.multiplier_permille / 1e18) ELSE 0 END AS due,
-                      ceil(x.exact / 1e6) AS cost_due
+                      CASE WHEN r.charged
+                           THEN div(x.exact * c.micros_per_usd * e.multiplier_permille + (1e18 - 1), 1e18)
+                           ELSE 0 END AS due,
+                      div(x.exact + (1e6 - 1), 1e6) AS cost_due  -- div is exact, the quotient of / is rounded
                FROM usage_event e
                JOIN reservation r ON r.organization_id = e.organization_id AND r.id = e.reservation_id
                JOIN model_price p ON p.model_id = e.model_id AND p.version = e.price_version
                JOIN rate_card c ON c.version = e.rate_version
                CROSS JOIN LATERAL (SELECT ((e.input_tokens - e.cached_input_tokens)::numeric * p.input_nanos_per_million
                    + e.cached_input_tokens::numeric * p.cached_input_nanos_per_million
-                   + e.output_tokens::numeric * p.output_nanos_per_million + p.request_nanos::numeric * 1000000) AS exact) x
+                   + e.output_tokens::numeric * p.output_nanos_per_million + p.request_nanos::numeric * 1000000)
+                   AS exact) x
            ) AS priced
            WHERE charged_micros <> due OR cost_nanos <> cost_due OR of_reservation IS DISTINCT FROM charged_micros""",
     ),
     Invariant(
         9,
         "what a window has used is the sum of its usage events",
-        f"""SELECT w.organization_id, w.id, w.meter, w.period, w.starts_at, w.model_id, w.used, e.total FROM quota_window w
+        f"""SELECT w.organization_id, w.id, w.meter, w.period, w.starts_at, w.model_id, w.used, e.total
+           FROM quota_window w
            CROSS JOIN LATERAL (
-               SELECT coalesce(sum(CASE w.meter WHEN 'tokens' THEN e.input_tokens + e.output_tokens ELSE e.messages END), 0) AS total
+               SELECT coalesce(sum(CASE w.meter WHEN 'tokens' THEN e.input_tokens + e.output_tokens
+                                   ELSE e.messages END), 0) AS total
                FROM usage_event e
-               WHERE e.organization_id = w.organization_id AND e.started_at >= w.starts_at AND e.started_at < {_WINDOW_END}
+               WHERE e.organization_id = w.organization_id AND e.started_at >= w.starts_at
+                 AND e.started_at < {_WINDOW_END}
                  AND (w.subject_id = e.subject_id OR w.subject_id = w.organization_id AND w.meter = 'tokens')
                  AND (w.model_id = '' OR e.model_id = w.model_id)
                  AND (w.meter <> 'trial_messages' OR e.trial)) e
@@ -204,11 +217,17 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         14,
-        "trial messages never exceed what the model allows",
+        "trial messages exceed what the model allows only by calls that were given back and settled late",
         """SELECT w.organization_id, w.subject_id, w.model_id, w.used, w.reserved, m.trial_messages
            FROM quota_window w JOIN model m ON m.id = w.model_id
-           WHERE w.meter = 'trial_messages' AND w.used + w.reserved > m.trial_messages
-             AND m.updated_at <= w.starts_at""",
+           CROSS JOIN LATERAL (
+               SELECT min(r.created_at) AS since,
+                      count(*) FILTER (WHERE r.state <> 'settled' AND r.charged_micros IS NOT NULL) AS late
+               FROM reservation r
+               WHERE r.organization_id = w.organization_id AND r.subject_id = w.subject_id AND r.model_id = w.model_id
+                 AND r.trial) calls
+           WHERE w.meter = 'trial_messages' AND w.used + w.reserved - calls.late > m.trial_messages
+             AND (calls.since IS NULL OR m.updated_at <= calls.since)""",
     ),
     Invariant(
         15,
@@ -225,7 +244,8 @@ INVARIANTS: tuple[Invariant, ...] = (
            SELECT a.organization_id, 'attempt', a.request_id FROM attempt a WHERE NOT EXISTS (SELECT FROM request q
                     WHERE q.organization_id = a.organization_id AND q.id = a.request_id)
            UNION ALL
-           SELECT r.organization_id, 'reservation', r.id FROM reservation r WHERE NOT EXISTS (SELECT FROM credit_balance b
+           SELECT r.organization_id, 'reservation', r.id FROM reservation r
+           WHERE NOT EXISTS (SELECT FROM credit_balance b
                     WHERE b.organization_id = r.organization_id)""",
     ),
     Invariant(
@@ -246,7 +266,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         18,
-        "no run-time role owns a table, is superuser or bypasses row-level security; definer functions pin their search path",
+        "no run-time role owns a table or bypasses row-level security; definer functions pin their search path",
         """SELECT rolname::text AS what FROM pg_roles r
            WHERE rolname IN ('tollhouse_web', 'tollhouse_teller', 'tollhouse_worker', 'tollhouse_operator')
              AND (rolsuper OR rolbypassrls OR EXISTS (SELECT FROM pg_class c WHERE c.relowner = r.oid))

@@ -1,16 +1,77 @@
-"""The counters of limits, for those who look at them; the teller writes them (store/teller.py)."""
+"""The counters of limits. The teller writes them, under the organisation's lock; others only look."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from tollhouse.core.quota import Counter, Window
+from tollhouse.core.period import Kind
+from tollhouse.core.quota import Counter, Meter, Window, Windows
 from tollhouse.store.db import OperatorTx, TenantTx
+from tollhouse.store.exchange import Rows, Statement, Write, keys
 
 
-async def windows(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]) -> dict[UUID, Window]:
-    """The windows of these ids that exist; one that does not is at zero."""
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    organization_id: UUID
+    id: UUID
+    subject_id: UUID
+    meter: Meter
+    model_id: str
+    period: Kind
+    starts_at: datetime
+    used: int
+    reserved: int
+
+
+_windows = Rows(
+    WindowRow,
+    """SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved FROM quota_window
+       WHERE (organization_id, id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))""",
+)
+_write = Write(
+    """INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved)
+       SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+       FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, subject_id uuid, meter text, model_id text,
+           period text, starts_at timestamptz, used bigint, reserved bigint)
+       ON CONFLICT (organization_id, id) DO UPDATE SET used = EXCLUDED.used, reserved = EXCLUDED.reserved"""
+)
+
+
+def windows(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
+    """Those of these windows, by organisation and id, that exist; one that does not is at zero."""
+    return _windows(keys(wanted))
+
+
+def working_copies(rows: list[WindowRow]) -> Windows:
+    return Windows({(row.organization_id, row.id): _window(row) for row in rows})
+
+
+def writes(found: Windows) -> list[Statement[None]]:
+    """The statement that writes the windows that were changed; none when none was."""
+    if not found.changed:
+        return []
+    rows = [_row(*key, found.by_id[key]) for key in found.changed]
+    return [_write(rows)]
+
+
+async def read(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]) -> dict[UUID, Window]:
+    """For those who look: the windows of these ids that exist."""
     cursor = await tx.execute(
-        """SELECT id, subject_id, meter, period, starts_at, model_id, used, reserved FROM quota_window
+        """SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved FROM quota_window
            WHERE organization_id = %s AND id = ANY(%s)""",
         (organization_id, ids),
     )
-    return {row[0]: Window(Counter(*row[1:6]), row[6], row[7]) for row in await cursor.fetchall()}
+    return {row[1]: _window(WindowRow(*row)) for row in await cursor.fetchall()}
+
+
+def _window(row: WindowRow) -> Window:
+    return Window(Counter(row.subject_id, row.meter, row.period, row.starts_at, row.model_id), row.used, row.reserved)
+
+
+def _row(organization_id: UUID, id_: UUID, window: Window) -> WindowRow:
+    about = window.counter
+    return WindowRow(
+        organization_id, id_, about.subject_id, about.meter, about.model_id, about.period, about.starts_at, window.used,
+        window.reserved,
+    )  # fmt: skip

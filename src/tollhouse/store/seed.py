@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import LiteralString, Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
 from psycopg.rows import class_row
 
 from tollhouse.seed.capabilities import CapabilityRow, PlanCapabilityRow, PlanModelRow, PlanQualityRow, QualityLevelRow
 from tollhouse.seed.models import ModelRow, PriceRow, ProviderRow
 from tollhouse.seed.plans import PlanRow, RateCardRow, TopupPackageRow
 from tollhouse.store.db import OperatorTx
-from tollhouse.store.teller import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ async def insert_rate_cards(tx: OperatorTx, rows: Sequence[RateCardRow]) -> bool
         """INSERT INTO rate_card (version, effective_from, micros_per_usd)
            SELECT * FROM json_to_recordset(%s::json) AS x(version int, effective_from timestamptz,
                micros_per_usd bigint)""",
-        (encode(rows),),
+        (_document(rows),),
     )
     return True
 
@@ -146,7 +146,7 @@ async def insert_prices(tx: OperatorTx, rows: Sequence[PriceRow]) -> None:
                    input_nanos_per_million bigint, cached_input_nanos_per_million bigint,
                    output_nanos_per_million bigint, note text)
                ON CONFLICT DO NOTHING""",
-            (encode(rows),),
+            (_document(rows),),
         )
 
 
@@ -157,7 +157,7 @@ async def insert_plan_capabilities(tx: OperatorTx, rows: Sequence[PlanCapability
                SELECT * FROM json_to_recordset(%s::json) AS x(plan_id text, capability_id text, requests_per_minute int,
                    requests_per_day int)
                ON CONFLICT DO NOTHING""",
-            (encode(rows),),
+            (_document(rows),),
         )
 
 
@@ -170,7 +170,7 @@ async def insert_plan_qualities(tx: OperatorTx, rows: Sequence[PlanQualityRow]) 
                FROM json_to_recordset(%s::json) AS x(plan_id text, capability_id text, quality_id text)
                JOIN plan_capability USING (plan_id, capability_id)
                ON CONFLICT DO NOTHING""",
-            (encode(rows),),
+            (_document(rows),),
         )
 
 
@@ -184,7 +184,7 @@ async def insert_plan_models(tx: OperatorTx, rows: Sequence[PlanModelRow]) -> No
                    is_default boolean, priority smallint)
                JOIN plan_capability_quality USING (plan_id, capability_id, quality_id)
                ON CONFLICT DO NOTHING""",
-            (encode(rows),),
+            (_document(rows),),
         )
 
 
@@ -193,7 +193,7 @@ async def _insert_named(tx: OperatorTx, known: LiteralString, insert: LiteralStr
     missing = [row for row in rows if row.id not in there]
     if not missing:
         return set()
-    return {row[0] for row in await (await tx.execute(insert, (encode(missing),))).fetchall()}
+    return {row[0] for row in await (await tx.execute(insert, (_document(missing),))).fetchall()}
 
 
 # ---------------------------------------------------------------------------------------------------------- connections
@@ -249,3 +249,8 @@ async def analyze(tx: OperatorTx) -> None:
                plan_capability_quality, plan_capability_model, topup_package, organization, api_key, connection,
                credit_balance, credit_grant, credit_transaction"""
     )
+
+
+def _document(rows: Iterable[object]) -> str:
+    """Rows as a JSON document."""
+    return str(msgspec.json.encode(list(rows)), "utf-8")

@@ -428,7 +428,6 @@ CREATE TABLE quota_window (
     reserved        bigint NOT NULL CHECK (reserved >= 0),
     PRIMARY KEY (organization_id, id)
 ) WITH (fillfactor = 50);
-CREATE INDEX quota_window_of_subject ON quota_window (organization_id, subject_id, starts_at);
 
 -- ---------------------------------------------------------------------------------------------------- calls and usage
 

@@ -1,0 +1,174 @@
+"""An organisation's money under its lock: read whole or by its head, written as it was changed. The statements serve a
+batch of any number of organisations; rows go in and out as JSON documents."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from tollhouse.core.credit import Account, Balance, Grant
+from tollhouse.store.db import MoneyTx
+from tollhouse.store.exchange import Rows, Statement, Write, keys, run
+
+# How many grants are read at the head of an organisation's burn order; more only when these do not hold enough.
+GRANTS_READ = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """An organisation under the lock of this transaction."""
+
+    id: UUID
+    plan_id: str
+    pending_plan_id: str | None
+    period_anchor: datetime
+    clock_offset_micros: int
+    suspended: bool
+    catalogue_version: int
+    balance: Balance
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    organization_id: UUID
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    at: datetime | None
+
+
+# Locks in id order, which is the one lock order of all who move money.
+_lock = Rows(
+    Locked,
+    """SELECT o.id, o.plan_id, o.pending_plan_id, o.period_anchor, o.clock_offset_micros,
+              o.suspended_at IS NOT NULL AS suspended, (SELECT version FROM catalogue_version) AS catalogue_version,
+              row_to_json(b) AS balance
+       FROM organization o JOIN credit_balance b ON b.organization_id = o.id
+       WHERE o.id IN (SELECT id FROM json_to_recordset($1::json) AS x(id uuid))
+       ORDER BY o.id FOR NO KEY UPDATE OF o, b""",
+)
+_heads = Rows(
+    GrantRow,
+    """SELECT g.organization_id, row_to_json(g) AS "grant"
+       FROM json_to_recordset($1::json) AS wanted(id uuid)
+       CROSS JOIN LATERAL (
+           SELECT * FROM credit_grant
+           WHERE organization_id = wanted.id AND active AND remaining_micros > 0 AND remaining_micros > reserved_micros
+           ORDER BY priority, expires_at, paid, effective_at, created_at, id LIMIT $2::int) AS g""",
+)
+_grants = Rows(
+    GrantRow,
+    """SELECT g.organization_id, row_to_json(g) AS "grant" FROM credit_grant g
+       WHERE (organization_id, id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))""",
+)
+_due = Rows(
+    GrantRow,
+    """SELECT g.organization_id, row_to_json(g) AS "grant" FROM credit_grant g
+       WHERE organization_id = $1::uuid
+         AND ((active AND remaining_micros > 0 AND remaining_micros > reserved_micros AND expires_at <= $2::timestamptz)
+              OR (NOT active AND effective_at <= $2::timestamptz))
+       ORDER BY expires_at, id""",
+)
+_next_event = Rows(
+    _Moment,
+    """SELECT least((SELECT min(expires_at) FROM credit_grant WHERE organization_id = $1::uuid AND active
+                       AND remaining_micros > 0 AND expires_at > $2::timestamptz),
+                    (SELECT min(effective_at) FROM credit_grant WHERE organization_id = $1::uuid AND NOT active)
+       ) AS at""",
+)
+_write = Write(
+    """WITH balance AS (
+           UPDATE credit_balance b
+           SET remaining_micros = x.remaining_micros, reserved_micros = x.reserved_micros, debt_micros = x.debt_micros,
+               overdraft_limit_micros = x.overdraft_limit_micros,
+               overdraft_reserved_micros = x.overdraft_reserved_micros, allocated_micros = x.allocated_micros,
+               seq = x.seq, period_start = x.period_start, period_end = x.period_end, next_due_at = x.next_due_at
+           FROM json_to_recordset($1::json) AS x(organization_id uuid, remaining_micros bigint, reserved_micros bigint,
+               debt_micros bigint, overdraft_limit_micros bigint, overdraft_reserved_micros bigint,
+               allocated_micros bigint, seq bigint, period_start timestamptz, period_end timestamptz,
+               next_due_at timestamptz)
+           WHERE b.organization_id = x.organization_id),
+       changed AS (
+           UPDATE credit_grant g SET remaining_micros = x.remaining, reserved_micros = x.reserved, active = x.active
+           FROM json_to_recordset($2::json) AS x(o uuid, id uuid, remaining bigint, reserved bigint, active boolean)
+           WHERE g.organization_id = x.o AND g.id = x.id)
+       INSERT INTO credit_transaction (organization_id, seq, id, type, amount_micros, balance_after_micros, grant_id,
+           reservation_id, estimation_variance_micros, note, actor, created_at)
+       SELECT organization_id, seq, gen_random_uuid(), type, amount_micros, balance_after_micros, grant_id,
+           reservation_id, estimation_variance_micros, note, actor, created_at
+       FROM json_to_recordset($3::json) AS x(organization_id uuid, seq bigint, type text, amount_micros bigint,
+           balance_after_micros bigint, grant_id uuid, reservation_id uuid, estimation_variance_micros bigint,
+           note text, actor text, created_at timestamptz)"""
+)
+_insert_grant = Write(
+    """INSERT INTO credit_grant (organization_id, id, source, priority, paid, amount_micros, remaining_micros,
+           reserved_micros, active, effective_at, expires_at, period_start, plan_id, created_at, note)
+       SELECT $1::uuid, id, source, priority, paid, amount_micros, remaining_micros, reserved_micros, active,
+           effective_at, expires_at, period_start, plan_id, created_at, note
+       FROM json_to_recordset($2::json) AS x(id uuid, source text, priority smallint, paid boolean,
+           amount_micros bigint, remaining_micros bigint, reserved_micros bigint, active boolean, effective_at timestamptz,
+           expires_at timestamptz, period_start timestamptz, plan_id text, created_at timestamptz, note text)"""
+)
+
+
+def lock(organizations: Iterable[UUID]) -> Statement[Locked]:
+    """Locks the organisations and their balances until the end of the transaction."""
+    return _lock([{"id": id_} for id_ in organizations])
+
+
+def heads(organizations: Iterable[UUID], limit: int | None) -> Statement[GrantRow]:
+    """Grants with something free, at most `limit` per organisation from the head of the burn order; None: all."""
+    return _heads([{"id": id_} for id_ in organizations], limit)
+
+
+def grants(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
+    """These grants, by organisation and id."""
+    return _grants(keys(wanted))
+
+
+def writes(accounts: Iterable[Account]) -> list[Statement[None]]:
+    """The statement that writes the accounts' balances, changed grants and new transactions; none when nothing changed."""
+    touched = [account for account in accounts if account.touched or account.changed]
+    if not touched:
+        return []
+    changed = [
+        {"o": account.balance.organization_id, "id": grant.id, "remaining": grant.remaining_micros,
+         "reserved": grant.reserved_micros, "active": grant.active}
+        for account in touched
+        for grant in map(account.grants.__getitem__, account.changed)
+    ]  # fmt: skip
+    entries = [entry for account in touched for entry in account.entries]
+    return [_write([account.balance for account in touched], changed, entries)]
+
+
+async def write(tx: MoneyTx, account: Account) -> None:
+    """Writes one account."""
+    await run(tx, *writes([account]))
+
+
+async def insert_grant(tx: MoneyTx, organization_id: UUID, grant: Grant) -> None:
+    """A new grant, as it was made; its account's `write` brings it up to date."""
+    await run(tx, _insert_grant(organization_id, [grant]))
+
+
+async def due_grants(tx: MoneyTx, organization_id: UUID, now: datetime) -> list[Grant]:
+    """Grants that have ended with something free, and grants that have begun without counting yet."""
+    (found,) = await run(tx, _due(organization_id, now))
+    return [row.grant for row in found]
+
+
+async def next_grant_event(tx: MoneyTx, organization_id: UUID, now: datetime) -> datetime | None:
+    """The next moment at which a grant ends or begins."""
+    ((found,),) = await run(tx, _next_event(organization_id, now))
+    at: datetime | None = found.at
+    return at
+
+
+async def welcome_given(tx: MoneyTx, organization_id: UUID, plan_id: str) -> bool:
+    cursor = await tx.execute(
+        "SELECT FROM credit_grant WHERE organization_id = %s AND source = 'welcome' AND plan_id = %s",
+        (organization_id, plan_id),
+    )
+    return await cursor.fetchone() is not None

@@ -1,0 +1,295 @@
+"""Calls as the teller's batch reads and writes them: a reservation, its request, its attempts and its usage event."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tollhouse.core.credit import Hold
+from tollhouse.core.key import Mode, Scope
+from tollhouse.store.db import WorkerTx
+from tollhouse.store.exchange import Rows, Statement, Write, keys
+
+
+@dataclass(frozen=True, slots=True)
+class AskRow:
+    """What is looked up for one ask; `n` is its number in the batch."""
+
+    n: int
+    organization_id: UUID
+    key_id: UUID | None
+    subject_id: UUID
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskFacts:
+    """The key as it is at this moment (`mode` None: there is none), and whether the model is unlocked."""
+
+    n: int
+    scopes: tuple[Scope, ...] | None
+    mode: Mode | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    entitled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """How a reservation's parts are stored: [grant, micro-credits], overdraft, [window, meter, amount]."""
+
+    grants: tuple[tuple[UUID, int], ...]
+    overdraft: int
+    windows: tuple[tuple[UUID, str, int], ...]
+
+
+@dataclass(slots=True)
+class OpenReservation:
+    """A reservation as it stands; `charged_micros` is set once, by the one settlement."""
+
+    organization_id: UUID
+    id: UUID
+    model_id: str | None
+    price_version: int | None
+    rate_version: int | None
+    multiplier_permille: int
+    charged: bool
+    parts: Parts
+    state: str
+    created_at: datetime
+    expires_at: datetime
+    charged_micros: int | None
+
+    @property
+    def hold(self) -> Hold:
+        return Hold(self.parts.grants, self.parts.overdraft)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFound:
+    """The last attempt of a call that nobody finished."""
+
+    organization_id: UUID
+    request_id: UUID
+    number: int
+    provider_id: str
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A call that was admitted: one row each of reservation, request and attempt, all with its id."""
+
+    organization_id: UUID
+    id: UUID
+    key_id: UUID | None
+    subject_id: UUID
+    channel: str
+    endpoint: str
+    stream: bool
+    model_id: str
+    provider_id: str
+    connection_id: UUID | None
+    price_version: int
+    rate_version: int
+    multiplier_permille: int
+    charged: bool
+    trial: bool
+    amount_micros: int
+    parts: Parts
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallClosed:
+    """A call that has ended: its reservation gets its final state, request and attempt their outcome. With a charge (0
+    is one) it also leaves a usage event, of which `usage_id` is the id and the token counts are the content."""
+
+    organization_id: UUID
+    id: UUID
+    state: str
+    charged_micros: int | None
+    closed_at: datetime
+    reason: str | None
+    request_state: str
+    client_left: bool
+    error: str | None
+    attempt: int
+    outcome: str
+    status: int | None
+    first_token_ms: int | None
+    duration_ms: int
+    usage_id: UUID | None = None
+    recorded_at: datetime | None = None
+    provider_id: str | None = None
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool | None = None
+    cost_nanos: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A call still runs: its lease goes on, and what it used so far is written down."""
+
+    organization_id: UUID
+    id: UUID
+    expires_at: datetime
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndUserRow:
+    organization_id: UUID
+    id: UUID
+    external_id: str
+    created_at: datetime
+
+
+_ask_facts = Rows(
+    AskFacts,
+    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, EXISTS (
+              SELECT FROM entitlement e JOIN organization o ON o.id = e.organization_id
+              WHERE e.organization_id = a.organization_id AND e.model_id = a.model_id
+                AND (e.subject_id IS NULL OR e.subject_id = a.subject_id) AND e.revoked_at IS NULL
+                AND e.starts_at <= $2::timestamptz + o.clock_offset_micros * interval '1 microsecond'
+                AND (e.expires_at IS NULL
+                     OR e.expires_at > $2::timestamptz + o.clock_offset_micros * interval '1 microsecond')) AS entitled
+       FROM json_to_recordset($1::json) AS a(n int, organization_id uuid, key_id uuid, subject_id uuid, model_id text)
+       LEFT JOIN LATERAL (SELECT scopes, mode, expires_at, revoked_at FROM api_key
+           WHERE organization_id = a.organization_id AND id = a.key_id LIMIT 1) k ON true""",
+)
+_reservations = Rows(
+    OpenReservation,
+    """SELECT organization_id, id, model_id, price_version, rate_version, multiplier_permille, charged, parts, state,
+              created_at, expires_at, charged_micros
+       FROM reservation
+       WHERE (organization_id, id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))""",
+)
+_checkpoints = Rows(
+    CheckpointFound,
+    """SELECT DISTINCT ON (organization_id, request_id)
+              organization_id, request_id, number, provider_id, input_tokens, output_tokens
+       FROM attempt
+       WHERE (organization_id, request_id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))
+       ORDER BY organization_id, request_id, number DESC""",
+)
+_open_calls = Write(
+    """WITH x AS MATERIALIZED (
+           SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
+               channel text, endpoint text, stream boolean, model_id text, provider_id text, connection_id uuid,
+               price_version int, rate_version int, multiplier_permille int, charged boolean, trial boolean,
+               amount_micros bigint, parts jsonb, created_at timestamptz, expires_at timestamptz)),
+       reserved AS (
+           INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, model_id, price_version,
+               rate_version, multiplier_permille, charged, trial, amount_micros, parts, state, created_at, expires_at)
+           SELECT organization_id, id, key_id, subject_id, channel, model_id, price_version, rate_version,
+               multiplier_permille, charged, trial, amount_micros, parts, 'pending', created_at, expires_at FROM x),
+       requested AS (
+           INSERT INTO request (organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, state,
+               created_at)
+           SELECT organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, 'running', created_at
+           FROM x)
+       INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, started_at)
+       SELECT organization_id, id, 1, model_id, provider_id, connection_id, created_at FROM x"""
+)
+_close_calls = Write(
+    """WITH x AS MATERIALIZED (
+           SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, state text,
+               charged_micros bigint, closed_at timestamptz, reason text, request_state text, client_left boolean,
+               error text, attempt smallint, outcome text, status smallint, first_token_ms int, duration_ms int,
+               usage_id uuid, recorded_at timestamptz, provider_id text, input_tokens bigint,
+               cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint, estimated boolean,
+               cost_nanos bigint)),
+       closed AS (
+           UPDATE reservation r SET state = x.state, charged_micros = x.charged_micros, closed_at = x.closed_at,
+               reason = coalesce(x.reason, r.reason)
+           FROM x WHERE r.organization_id = x.organization_id AND r.id = x.id),
+       finished AS (
+           UPDATE request q SET state = x.request_state, client_left = x.client_left, error = x.error,
+               finished_at = x.closed_at
+           FROM x WHERE q.organization_id = x.organization_id AND q.id = x.id),
+       ended AS (
+           UPDATE attempt a SET first_byte_at = a.started_at + x.first_token_ms * interval '1 millisecond',
+               finished_at = x.closed_at, outcome = x.outcome, status = x.status,
+               input_tokens = coalesce(x.input_tokens, a.input_tokens),
+               output_tokens = coalesce(x.output_tokens, a.output_tokens), cost_nanos = x.cost_nanos, error = x.error
+           FROM x WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.number = x.attempt)
+       INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, key_id,
+           channel, capability, quality, model_id, provider_id, price_version, rate_version, multiplier_permille,
+           messages, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, trial, estimated, cost_nanos,
+           charged_micros, duration_ms, first_token_ms)
+       SELECT r.organization_id, x.usage_id, x.recorded_at, r.created_at, r.id, r.subject_id, r.key_id, r.channel,
+           r.capability, r.quality, r.model_id, x.provider_id, r.price_version, r.rate_version, r.multiplier_permille,
+           1, x.input_tokens, x.cached_input_tokens, x.output_tokens, x.reasoning_tokens, r.trial, x.estimated,
+           x.cost_nanos, x.charged_micros, x.duration_ms, x.first_token_ms
+       FROM x JOIN reservation r ON r.organization_id = x.organization_id AND r.id = x.id
+       WHERE x.charged_micros IS NOT NULL"""
+)
+_checkpoint = Write(
+    """WITH x AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid,
+           expires_at timestamptz, input_tokens bigint, output_tokens bigint)),
+       lease AS (UPDATE reservation r SET expires_at = x.expires_at FROM x
+           WHERE r.organization_id = x.organization_id AND r.id = x.id AND r.state = 'pending')
+       UPDATE attempt a SET input_tokens = x.input_tokens, output_tokens = x.output_tokens FROM x
+       WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.finished_at IS NULL"""
+)
+_end_users = Write(
+    """INSERT INTO end_user (organization_id, id, external_id, created_at)
+       SELECT organization_id, id, external_id, created_at
+       FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, external_id text, created_at timestamptz)
+       ON CONFLICT DO NOTHING"""
+)
+
+
+def ask_facts(asks: list[AskRow], now: datetime) -> Statement[AskFacts]:
+    """What must be known of each ask; `now` is real time, each organisation's clock is added."""
+    return _ask_facts(asks, now)
+
+
+def reservations(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[OpenReservation]:
+    """These reservations, by organisation and id, whatever their state."""
+    return _reservations(keys(wanted))
+
+
+def checkpoints(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[CheckpointFound]:
+    """The last attempt of each of these calls."""
+    return _checkpoints(keys(wanted))
+
+
+def open_calls(rows: Iterable[CallOpened]) -> Statement[None]:
+    """Reservation, request and first attempt of each call: durable before its provider is called."""
+    return _open_calls(list(rows))
+
+
+def close_calls(rows: Iterable[CallClosed]) -> Statement[None]:
+    """The final state of each call and, where it was charged, its usage event. A settlement that comes late keeps the
+    reservation's state and sets its charge."""
+    return _close_calls(list(rows))
+
+
+def write_checkpoints(rows: Iterable[Checkpoint]) -> Statement[None]:
+    return _checkpoint(list(rows))
+
+
+def insert_end_users(rows: Iterable[EndUserRow]) -> Statement[None]:
+    """End users seen for the first time; those known already stay as they are."""
+    return _end_users(list(rows))
+
+
+async def overdue(tx: WorkerTx, now: datetime, limit: int) -> list[tuple[UUID, UUID]]:
+    """Open reservations whose lease has run out by their organisation's own time, longest ago first."""
+    cursor = await tx.execute(
+        """SELECT r.organization_id, r.id FROM reservation r JOIN organization o ON o.id = r.organization_id
+           WHERE r.state = 'pending' AND r.expires_at <= %s + o.clock_offset_micros * interval '1 microsecond'
+           ORDER BY r.expires_at LIMIT %s""",
+        (now, limit),
+    )
+    found: list[Any] = await cursor.fetchall()
+    return [(row[0], row[1]) for row in found]

@@ -1,0 +1,490 @@
+"""Providers that fail in every way: a clear error, nothing charged or exactly what was produced, and no key in sight."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from tests.conftest import Cluster, SeededTemplate
+from tests.fake_provider import FakeProvider
+from tests.gateway.calls import ESTIMATE, desk
+from tests.house import House, Reply, Tenant, ask, charge, chunks, events, fresh_house, micros, text_of
+from tests.server import Program
+from tollhouse.core.errors import ProviderFailed
+from tollhouse.outside import Deadlines
+from tollhouse.outside.openai import OpenAICompatible
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("proved")]
+
+CANARY = "sk-canary-4242424242"
+SANDBOX, REAL = "sandbox", "gpt-4o-mini"  # the second is connected to the fake provider
+NOWHERE = "llama-3.1-8b"  # its provider's port is closed
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def provider() -> AsyncIterator[FakeProvider]:
+    async with FakeProvider() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: FakeProvider) -> AsyncIterator[House]:
+    """An installation whose environment names the fake provider as OpenAI, and for Together a port where nobody is."""
+    connected = {
+        "OPENAI_BASE_URL": provider.url,
+        "OPENAI_API_KEY": CANARY,
+        "TOGETHER_BASE_URL": "http://127.0.0.1:9/v1",
+        "TOGETHER_API_KEY": CANARY,
+    }
+    with cluster.database(seeded_template.name) as url:
+        async with Program(url, "seed", **connected) as seed:
+            assert await seed.wait() == 0
+            assert CANARY not in seed.said()
+        async with fresh_house_on(url, seeded_template, connected) as made:
+            yield made
+            assert CANARY not in made.server.said()
+
+
+def fresh_house_on(url: str, template: SeededTemplate, connected: dict[str, str]) -> Any:
+    from tests.house import house as running
+
+    return running(url, template, **connected)
+
+
+async def call(house: House, tenant: Tenant, text: str, model: str, stream: bool, **fields: Any) -> Reply:
+    """A call whose provider is told by `text` how to fail. The provider's key is nowhere in the answer."""
+    if stream:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    reply = await house.chat(tenant, ask(text, model, **fields))
+    assert CANARY not in reply.raw.decode() and not any(CANARY in value for value in reply.headers.values())
+    return reply
+
+
+async def assert_free(house: House, tenant: Tenant, before: int) -> None:
+    """Nothing was charged, everything was given back, and the next call is answered."""
+    assert await house.balance(tenant) == before
+    assert await house.usage(tenant) == []
+    assert {state for state, _ in await house.requests(tenant)} == {"failed"}
+    counted = await house.rows(
+        "SELECT sum(used)::int, sum(reserved)::int FROM quota_window WHERE organization_id = %s", tenant.id
+    )
+    assert counted == [(0, 0)]
+    await assert_answers(house, tenant)
+
+
+async def assert_answers(house: House, tenant: Tenant) -> None:
+    for model in (SANDBOX, REAL):
+        for stream in (False, True):
+            reply = await call(house, tenant, "sandbox:tokens=2 sandbox:delay=0", model, stream)
+            assert reply.status == 200 and "provider" not in reply.raw.decode().replace("No provider", "")
+
+
+# ------------------------------------------------------------------------------------------- before there is an answer
+
+BEFORE_OUTPUT = [
+    ("refuse", 502, "provider_error", "cannot be reached"),
+    ("garbage", 502, "provider_error", "nothing was charged"),
+    ("status:400", 400, "provider_error", "would not take the request"),
+    ("status:401", 502, "provider_error", "refused the call (status 401)"),
+    ("status:403", 502, "provider_error", "refused the call (status 403)"),
+    ("status:404", 502, "provider_error", "refused the call (status 404)"),
+    ("status:413", 400, "provider_error", "would not take the request"),
+    ("status:429", 429, "provider_error", "Try again shortly"),
+    ("status:500", 502, "provider_error", "refused the call (status 500)"),
+    ("status:503", 503, "provider_error", "Try again shortly"),
+    ("status:529", 503, "provider_error", "Try again shortly"),
+    ("status:302", 502, "provider_error", "refused the call (status 302)"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("model", [SANDBOX, REAL])
+@pytest.mark.parametrize(("fault", "status", "code", "words"), BEFORE_OUTPUT, ids=[row[0] for row in BEFORE_OUTPUT])
+async def test_a_provider_that_fails_before_its_answer_costs_nothing(
+    house: House, provider: FakeProvider, fault: str, status: int, code: str, words: str, model: str, stream: bool
+) -> None:
+    tenant = await house.organization()
+    before, calls = await house.balance(tenant), provider.calls
+    reply = await call(house, tenant, f"sandbox:fault={fault}", model, stream)
+    assert (reply.status, reply.error["code"]) == (status, code)
+    assert words in reply.error["message"]
+    assert provider.calls - calls == (model == REAL)
+    await assert_free(house, tenant, before)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_provider_that_is_not_there_costs_nothing(house: House, stream: bool) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    reply = await call(house, tenant, "hi", NOWHERE, stream)
+    assert (reply.status, reply.error["code"]) == (502, "provider_error")
+    assert "cannot be reached" in reply.error["message"] and "127.0.0.1" not in reply.error["message"]
+    await assert_free(house, tenant, before)
+
+
+@pytest.mark.parametrize("model", [SANDBOX, REAL])
+@pytest.mark.parametrize("fault", ["error:0", "cut:3", "error:3"])
+async def test_a_plain_answer_that_is_none_costs_nothing(house: House, model: str, fault: str) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    reply = await call(house, tenant, f"sandbox:tokens=9 sandbox:fault={fault}", model, False)
+    assert (reply.status, reply.error["code"]) == (502, "provider_error")
+    await assert_free(house, tenant, before)
+
+
+@pytest.mark.parametrize("model", [SANDBOX, REAL])
+@pytest.mark.parametrize("fault", ["error:0", "cut:0"])
+async def test_a_stream_that_breaks_before_its_first_token_costs_nothing(house: House, model: str, fault: str) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    reply = await call(house, tenant, f"sandbox:tokens=9 sandbox:fault={fault}", model, True)
+    *_, last = events(reply.raw)
+    assert json.loads(last)["error"]["code"] == "provider_broke"
+    await assert_free(house, tenant, before)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("phase", ["hang", "stall"])
+async def test_a_provider_that_falls_silent_is_given_up_at_its_deadline(
+    house: House, provider: FakeProvider, phase: str, stream: bool
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    fault = "hang" if phase == "hang" else "stall:4"
+    body = ask(f"sandbox:tokens=9 sandbox:fault={fault}", REAL, stream=stream)
+    client = OpenAICompatible(provider.url, CANARY, Deadlines(first_byte=0.2, idle=0.2))
+    async with desk(house.database_url) as calls:
+        running = await calls.start(tenant, client, body)
+        if stream and phase == "stall":
+            await running.begun
+            await house.quiet(tenant)
+            assert await house.usage(tenant) == [(ESTIMATE, 4, True, charge(REAL, ESTIMATE, 4))]
+        else:
+            with pytest.raises(ProviderFailed) as caught:
+                await running.begun
+            assert caught.value.status == 504 and "nothing was charged" in str(caught.value)
+            assert await house.balance(tenant) == before
+    await client.close()
+    await provider.log[-1].ended.wait()
+    assert provider.log[-1].outcome == "left"
+
+
+@pytest.mark.parametrize("model", [SANDBOX, REAL])
+async def test_a_trial_message_is_given_back_when_the_provider_fails(house: House, model: str) -> None:
+    tenant = await house.organization()
+    premium = "gpt-4o" if model == REAL else "claude-3-opus"  # the second is connected to nobody
+    for _ in range(3):
+        for stream in (False, True):
+            assert (await call(house, tenant, "sandbox:fault=status:500", premium, stream)).status == 502
+    for left in ("1", "0"):
+        reply = await call(house, tenant, "sandbox:tokens=1", premium, False)
+        assert reply.headers["x-trial-remaining"] == left
+
+
+# -------------------------------------------------------------------------------------------- in the middle of an answer
+
+
+@pytest.mark.parametrize("model", [SANDBOX, REAL])
+@pytest.mark.parametrize("fault", ["error:1", "error:5", "cut:1", "cut:5"])
+async def test_a_stream_that_breaks_is_charged_for_what_had_come(
+    house: House, provider: FakeProvider, model: str, fault: str
+) -> None:
+    tenant = await house.organization()
+    before, came = await house.balance(tenant), int(fault.partition(":")[2])
+    reply = await call(house, tenant, f"sandbox:tokens=9 sandbox:delay=0 sandbox:fault={fault}", model, True)
+    assert reply.status == 200
+    *pieces, last = chunks(reply.raw)
+    assert sum(1 for chunk in pieces if chunk["choices"][0]["delta"].get("content")) == came
+    assert last["error"]["code"] == "provider_broke" and b"[DONE]" not in reply.raw
+    ((tokens_in, tokens_out, estimated, cost),) = await house.usage(tenant)
+    assert (tokens_out, estimated) == (came, True)
+    assert cost == charge(model, tokens_in, came) == before - await house.balance(tenant)
+    assert await house.requests(tenant) == [("incomplete", False)]
+    if model == REAL:
+        assert provider.log[-1].output_tokens == came
+    await assert_answers(house, tenant)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("model", [SANDBOX, REAL])
+async def test_an_answer_without_usage_is_counted_here_and_says_so(house: House, model: str, stream: bool) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    reply = await call(house, tenant, "sandbox:tokens=8 sandbox:delay=0 sandbox:fault=nousage", model, stream)
+    usage = chunks(reply.raw)[-1]["usage"] if stream else reply.body["usage"]
+    ((tokens_in, tokens_out, estimated, cost),) = await house.usage(tenant)
+    assert usage["estimated"] is True and estimated
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (tokens_in, tokens_out)
+    assert (
+        micros(usage["credits"]) == cost == charge(model, tokens_in, tokens_out) == before - await house.balance(tenant)
+    )
+    assert tokens_out == 8 if stream else tokens_out > 0
+
+
+# ------------------------------------------------------------------------------------ answers that were written by hand
+
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+ROLE = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+STOP = {"index": 0, "delta": {}, "finish_reason": "stop"}
+DONE = b"data: [DONE]\n\n"
+
+
+def piece(*choices: Any, **more: Any) -> bytes:
+    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices, **more}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def word(text: str, index: int = 0) -> bytes:
+    return piece({"index": index, "delta": {"content": text}, "finish_reason": None})
+
+
+def usage(tokens_in: Any, tokens_out: Any, **more: Any) -> dict[str, Any]:
+    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": 0, **more}
+
+
+def stream_of(*parts: bytes) -> bytes:
+    return HEAD + b"Content-Type: text/event-stream\r\n\r\n" + b"".join(parts)
+
+
+def answer_of(body: Any) -> bytes:
+    wire = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return HEAD + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(wire) + wire
+
+
+def completion(**more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello there"}, "finish_reason": "stop"}
+    return {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **more}
+
+
+WORDS = (piece(ROLE), word("a"), word("b"), word("c"))
+TRUE = piece(usage=usage(11, 3))
+NONSENSE: list[Any] = [
+    usage(-1, 3), usage(11, -3), usage("11", 3), usage(11, "3"), usage(10**18, 3), usage(11, 10**18), usage(11, 10**30),
+    usage(11.0, 3), usage(11, 3.5), usage(True, 3), usage(11, None), {}, [], "many", 17, True,
+    {"completion_tokens": 3}, {"prompt_tokens": 11},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", NONSENSE, ids=lambda said: json.dumps(said)[:60])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_usage_that_cannot_be_true_is_counted_here_instead(
+    house: House, provider: FakeProvider, said: Any, stream: bool
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    raw = stream_of(*WORDS, piece(STOP), piece(usage=said), DONE) if stream else answer_of(completion(usage=said))
+    provider.raw_answers.append(raw)
+    reply = await call(house, tenant, "hi", REAL, stream)
+    told = chunks(reply.raw)[-1]["usage"] if stream else reply.body["usage"]
+    ((tokens_in, tokens_out, estimated, cost),) = await house.usage(tenant)
+    assert estimated and told["estimated"] is True
+    assert 0 < tokens_in < 50 and (tokens_out == 3 if stream else 0 < tokens_out < 50)
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (tokens_in, tokens_out)
+    assert (
+        micros(told["credits"]) == cost == charge(REAL, tokens_in, tokens_out) == before - await house.balance(tenant)
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_an_explicit_zero_is_a_count_like_any_other(house: House, provider: FakeProvider, stream: bool) -> None:
+    tenant = await house.organization()
+    said = usage(0, 0)
+    provider.raw_answers.append(
+        stream_of(*WORDS, piece(STOP), piece(usage=said), DONE) if stream else answer_of(completion(usage=said))
+    )
+    assert (await call(house, tenant, "hi", REAL, stream)).status == 200
+    assert await house.usage(tenant) == [(0, 0, False, 0)]
+
+
+ENDINGS: dict[str, tuple[bytes, ...]] = {
+    "as it should": (piece(STOP), TRUE, DONE),
+    "usage and the end in one chunk": (piece(STOP, usage=usage(11, 3)), DONE),
+    "usage in every chunk, the last one counts": (piece(STOP, usage=usage(11, 1)), piece(usage=usage(11, 3)), DONE),
+    "usage again, made of nothing, after the true one": (piece(STOP), TRUE, piece(usage={}), DONE),
+    "data after the end": (piece(STOP), TRUE, DONE, word("d"), piece(usage=usage(999, 999))),
+    "errors after the end": (piece(STOP), TRUE, DONE, b'data: {"error":{"message":"late"}}\n\n', b"data: garbage\n\n"),
+    "two ends": (piece(STOP), TRUE, DONE, DONE),
+    "an end without [DONE]": (piece(STOP), TRUE),
+    "[DONE] without an end": (TRUE, DONE),
+    "comments and other fields": (b": ping\n\nevent: x\nid: 1\nretry: 5\n\n", piece(STOP), b":\n\n", TRUE, DONE),
+    "line ends of all kinds": ((piece(STOP) + TRUE + DONE).replace(b"\n", b"\r\n"),),
+    "an end of HTTP without the last line end": (piece(STOP), TRUE, DONE.rstrip(b"\n")),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+async def test_a_whole_answer_is_charged_once_however_it_ends(house: House, provider: FakeProvider, name: str) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    provider.raw_answers.append(stream_of(*WORDS, *ENDINGS[name]))
+    reply = await call(house, tenant, "hi", REAL, True)
+    assert text_of(reply.raw) == "abc"
+    assert events(reply.raw)[-1] == b"[DONE]" and events(reply.raw).count(b"[DONE]") == 1
+    told = chunks(reply.raw)[-1]["usage"]
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (11, 3) and "estimated" not in told
+    assert await house.usage(tenant) == [(11, 3, False, charge(REAL, 11, 3))]
+    assert before - await house.balance(tenant) == charge(REAL, 11, 3) == micros(told["credits"])
+    assert await house.requests(tenant) == [("done", False)]
+
+
+BREAKS: dict[str, bytes] = {
+    "an end in the middle": b"",
+    "an end inside an event": b'data: {"choices":[{"ind',
+    "something that is not JSON": b"data: <html>\n\n",
+    "JSON that is no chunk": b"data: 17\n\n",
+    "choices of the wrong kind": b'data: {"choices":7}\n\n',
+    "bytes that are not UTF-8": b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n',
+    "a chunk nested too deeply": b'data: {"choices":[],"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}\n\n",
+    "an event that is too long": b"data: " + b"x" * ((1 << 20) + 1),
+    "an error in a chunk": b'data: {"error":{"message":"overloaded","code":500}}\n\n',
+    "an error that is a text": b'data: {"error":"overloaded"}\n\n',
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+async def test_whatever_breaks_a_stream_is_an_error_and_charged_for_what_had_come(
+    house: House, provider: FakeProvider, name: str
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    provider.raw_answers.append(stream_of(*WORDS, BREAKS[name]))
+    reply = await call(house, tenant, "hi", REAL, True)
+    assert text_of(reply.raw) == "abc"
+    assert chunks(reply.raw)[-1]["error"]["code"] == "provider_broke" and b"[DONE]" not in reply.raw
+    ((tokens_in, tokens_out, estimated, cost),) = await house.usage(tenant)
+    assert (tokens_out, estimated) == (3, True)
+    assert cost == charge(REAL, tokens_in, 3) == before - await house.balance(tenant)
+    await assert_answers(house, tenant)
+
+
+FIRSTS: dict[str, bytes] = BREAKS | {
+    "bytes that are not UTF-8 in a field that nobody reads": b'data: {"id":"c","x":"\xff","choices":[]}\n\n',
+    "a number that is none in a field that nobody reads": b'data: {"id":"c","x":1e999,"choices":[]}\n\n',
+}
+
+
+@pytest.mark.parametrize("name", FIRSTS)
+async def test_whatever_breaks_a_stream_at_its_very_beginning_costs_nothing(
+    house: House, provider: FakeProvider, name: str
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    provider.raw_answers.append(stream_of(FIRSTS[name]))
+    reply = await call(house, tenant, "hi", REAL, True)
+    assert reply.status == 502 and reply.error["code"] in ("provider_broke", "provider_error")
+    await assert_free(house, tenant, before)
+
+
+PLAINS: dict[str, bytes] = {
+    "nothing": answer_of(b""),
+    "a number": answer_of(b"17"),
+    "a list": answer_of(b"[]"),
+    "no choices": answer_of({"id": "c1"}),
+    "choices of the wrong kind": answer_of({"choices": "none"}),
+    "not UTF-8": answer_of(b'{"choices":["\xff"]}'),
+    "nested too deeply": answer_of(b'{"choices":' + b"[" * 50_000 + b"]" * 50_000 + b"}"),
+    "half of what was announced": HEAD + b"Content-Type: application/json\r\nContent-Length: 500\r\n\r\n{",
+    "an error with status 200": answer_of({"error": {"message": "overloaded"}}),
+    "no HTTP": b"220 mail.example.org ESMTP\r\n",
+    "headers without end": HEAD + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n",
+    "a length that is none": HEAD + b"Content-Length: -5\r\n\r\n{}",
+}
+
+
+@pytest.mark.parametrize("name", PLAINS)
+async def test_a_plain_answer_of_any_wrong_form_costs_nothing(house: House, provider: FakeProvider, name: str) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    provider.raw_answers.append(PLAINS[name])
+    reply = await call(house, tenant, "hi", REAL, False)
+    assert (reply.status, reply.error["code"]) == (502, "provider_error")
+    await assert_free(house, tenant, before)
+
+
+async def test_an_answer_with_unusual_contents_passes_through(house: House, provider: FakeProvider) -> None:
+    tenant = await house.organization()
+    provider.raw_answers.append(answer_of(completion(usage=usage(11, 3), created=10**25, extra=[None, 1.5, "ü\u2028"])))
+    reply = await call(house, tenant, "hi", REAL, False)
+    assert (reply.body["created"], reply.body["extra"]) == (10**25, [None, 1.5, "ü\u2028"])
+
+
+async def test_with_several_answers_a_stream_that_ends_before_all_are_finished_is_broken(
+    house: House, provider: FakeProvider
+) -> None:
+    tenant = await house.organization()
+    provider.raw_answers.append(stream_of(*WORDS, word("x", 1), piece(STOP)))
+    reply = await call(house, tenant, "hi", REAL, True, n=2)
+    assert chunks(reply.raw)[-1]["error"]["code"] == "provider_broke"
+    ((_, tokens_out, estimated, _),) = await house.usage(tenant)
+    assert (tokens_out, estimated) == (4, True)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500])
+async def test_a_key_that_the_provider_quotes_is_not_passed_on(
+    house: House, provider: FakeProvider, status: int
+) -> None:
+    tenant = await house.organization()
+    error = json.dumps({"error": {"message": f"Incorrect API key provided: {CANARY}.", "type": "x"}}).encode()
+    head = b"HTTP/1.1 %d No\r\nConnection: close\r\nContent-Type: application/json\r\n" % status
+    for stream in (False, True):
+        provider.raw_answers.append(head + b"Content-Length: %d\r\n\r\n" % len(error) + error)
+        reply = await call(house, tenant, "hi", REAL, stream)
+        assert reply.status >= 400
+    told = await house.rows("SELECT q.error, a.error FROM request q JOIN attempt a ON a.request_id = q.id")
+    assert not any(CANARY in (text or "") for row in told for text in row)
+
+
+async def test_a_redirect_is_not_followed(house: House, provider: FakeProvider) -> None:
+    tenant = await house.organization()
+    async with FakeProvider() as trap:
+        location = f"{trap.url}/chat/completions".encode()
+        provider.raw_answers.append(
+            b"HTTP/1.1 307 Over there\r\nLocation: " + location + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        assert (await call(house, tenant, "hi", REAL, False)).status == 502
+        assert trap.calls == 0
+
+
+async def test_the_provider_gets_its_own_key_and_nothing_of_the_customers(house: House, provider: FakeProvider) -> None:
+    tenant = await house.organization()
+    assert (await call(house, tenant, "sandbox:tokens=3", REAL, True, max_tokens=5)).status == 200
+    received = provider.log[-1]
+    assert received.headers["authorization"] == f"Bearer {CANARY}"
+    assert tenant.key not in json.dumps(received.headers) and tenant.key.encode() not in received.raw_body
+    assert received.body["model"] == "gpt-4o-mini" and received.body["max_tokens"] == 5
+    assert received.body["stream_options"] == {"include_usage": True}
+
+
+async def test_the_providers_bill_and_the_books_agree(house: House, provider: FakeProvider) -> None:
+    """Over everything that was answered in full."""
+    tenant, first = await house.organization(), provider.calls
+    texts = [f"sandbox:tokens={n} sandbox:delay=0 " + "word " * n for n in range(12)]
+    replies = await asyncio.gather(*(call(house, tenant, text, REAL, n % 2 == 0) for n, text in enumerate(texts)))
+    assert all(reply.status == 200 for reply in replies)
+    bill = sorted((one.input_tokens, one.output_tokens) for one in provider.log[first:])
+    assert sorted((row[0], row[1]) for row in await house.usage(tenant)) == bill
+
+
+# --------------------------------------------------------------------------------------------------- faults of our own
+
+
+async def test_a_fault_of_ours_is_an_error_in_the_same_shape_and_takes_nothing(
+    cluster: Cluster, seeded_template: SeededTemplate
+) -> None:
+    async with fresh_house(cluster, seeded_template) as house:
+        tenant = await house.organization()
+        async with await psycopg.AsyncConnection.connect(house.database_url) as connection:
+            await connection.execute("ALTER TABLE reservation RENAME TO elsewhere")
+        reply = await house.chat(tenant, ask("hi"))
+        assert reply.status == 500
+        assert "nothing was taken" in reply.error["message"] and "elsewhere" not in reply.raw.decode()
+        async with await psycopg.AsyncConnection.connect(house.database_url) as connection:
+            await connection.execute("ALTER TABLE elsewhere RENAME TO reservation")
+        assert (await house.chat(tenant, ask("sandbox:tokens=1"))).status == 200
+        assert len(await house.usage(tenant)) == 1
