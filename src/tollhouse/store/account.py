@@ -60,8 +60,8 @@ _heads = Rows(
 )
 _grants = Rows(
     GrantRow,
-    """SELECT g.organization_id, row_to_json(g) AS "grant" FROM credit_grant g
-       WHERE (organization_id, id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))""",
+    """SELECT g.organization_id, row_to_json(g) AS "grant" FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+       CROSS JOIN LATERAL (SELECT * FROM credit_grant WHERE organization_id = x.o AND id = x.id LIMIT 1) g""",
 )
 _due = Rows(
     GrantRow,
@@ -108,8 +108,8 @@ _insert_grant = Write(
        SELECT $1::uuid, id, source, priority, paid, amount_micros, remaining_micros, reserved_micros, active,
            effective_at, expires_at, period_start, plan_id, created_at, note
        FROM json_to_recordset($2::json) AS x(id uuid, source text, priority smallint, paid boolean,
-           amount_micros bigint, remaining_micros bigint, reserved_micros bigint, active boolean, effective_at timestamptz,
-           expires_at timestamptz, period_start timestamptz, plan_id text, created_at timestamptz, note text)"""
+           amount_micros bigint, remaining_micros bigint, reserved_micros bigint, active boolean,
+           effective_at timestamptz, expires_at timestamptz, period_start timestamptz, plan_id text, created_at timestamptz, note text)"""
 )
 
 
@@ -129,7 +129,7 @@ def grants(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
 
 
 def writes(accounts: Iterable[Account]) -> list[Statement[None]]:
-    """The statement that writes the accounts' balances, changed grants and new transactions; none when nothing changed."""
+    """The statement that writes the accounts' balances, changed grants and transactions; none when nothing changed."""
     touched = [account for account in accounts if account.touched or account.changed]
     if not touched:
         return []

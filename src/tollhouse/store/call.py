@@ -167,18 +167,18 @@ _ask_facts = Rows(
 )
 _reservations = Rows(
     OpenReservation,
-    """SELECT organization_id, id, model_id, price_version, rate_version, multiplier_permille, charged, parts, state,
-              created_at, expires_at, charged_micros
-       FROM reservation
-       WHERE (organization_id, id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))""",
+    """SELECT r.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+       CROSS JOIN LATERAL (
+           SELECT organization_id, id, model_id, price_version, rate_version, multiplier_permille, charged, parts,
+                  state, created_at, expires_at, charged_micros
+           FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r""",
 )
 _checkpoints = Rows(
     CheckpointFound,
-    """SELECT DISTINCT ON (organization_id, request_id)
-              organization_id, request_id, number, provider_id, input_tokens, output_tokens
-       FROM attempt
-       WHERE (organization_id, request_id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))
-       ORDER BY organization_id, request_id, number DESC""",
+    """SELECT a.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+       CROSS JOIN LATERAL (
+           SELECT organization_id, request_id, number, provider_id, input_tokens, output_tokens
+           FROM attempt WHERE organization_id = x.o AND request_id = x.id ORDER BY number DESC LIMIT 1) a""",
 )
 _open_calls = Write(
     """WITH x AS MATERIALIZED (

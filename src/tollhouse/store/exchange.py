@@ -66,14 +66,15 @@ def written(value: object) -> bytes | None:
 
 
 def keys(wanted: Iterable[tuple[UUID, UUID]]) -> list[dict[str, UUID]]:
-    """(organisation, id) pairs as rows of a JSON document: `json_to_recordset($1) AS x(o uuid, id uuid)`."""
+    """(organisation, id) pairs as rows of a JSON document: `json_to_recordset($1) AS x(o uuid, id uuid)`. Each is
+    looked up in a LATERAL query with a limit: of anything else the planner may make a scan of the whole index."""
     return [{"o": organization_id, "id": id_} for organization_id, id_ in wanted]
 
 
 _BEGIN: Statement[None] = Statement("BEGIN")
 _COMMIT: Statement[None] = Statement("COMMIT")
-# What each teller's connection has prepared, by statement. On pooled connections nothing stays prepared: with a rollback
-# psycopg has the server forget all prepared statements of the connection, also those that are not its own.
+# What each teller's connection has prepared, by statement. On pooled connections nothing stays prepared: with a
+# rollback psycopg has the server forget all prepared statements of the connection, also those that are not its own.
 _prepared: WeakKeyDictionary[Connection, dict[str, bytes]] = WeakKeyDictionary()
 # The teller's statements are the same two dozen for ever, and all find their rows by key. So they are planned once, and
 # always by index: on a small or never analysed table the planner would take a sequential scan, and keep it as it grows.
@@ -92,20 +93,20 @@ async def connect_teller(url: str) -> TellerTx:
 
 async def run(tx: Connection, *statements: Statement[Any], commit: bool = False) -> list[list[Any]]:
     """Runs the statements in their order, each in a snapshot of its own, and gives the rows of each. Opens the
-    transaction when there is none, and commits it in the same breath when told to. psycopg.Error when one fails: nothing
-    after it has run, and the transaction can only be rolled back. A connection left in the middle is closed."""
+    transaction when there is none, and commits it in the same breath when told to. psycopg.Error when one fails:
+    nothing after it has run, and the transaction can only be rolled back. A connection left in the middle is closed."""
     sent = list(statements)
     if tx.pgconn.transaction_status == pq.TransactionStatus.IDLE and not tx.autocommit:
         sent.insert(0, _BEGIN)
     if commit:
         sent.append(_COMMIT)
     try:
-        bodies = await _exchange(tx, sent)
-    except psycopg.Error:
-        raise
+        bodies, failed = await _exchange(tx, sent)
     except BaseException:
         tx.pgconn.finish()
         raise
+    if failed is not None:
+        raise failed
     answers = zip(sent, bodies, strict=True)
     return [
         [] if one.decoder is None or body is None else one.decoder.decode(body)
@@ -114,8 +115,10 @@ async def run(tx: Connection, *statements: Statement[Any], commit: bool = False)
     ]
 
 
-async def _exchange(tx: Connection, statements: list[Statement[Any]]) -> list[bytes | None]:
-    """The first value of each statement's answer."""
+async def _exchange(
+    tx: Connection, statements: list[Statement[Any]]
+) -> tuple[list[bytes | None], psycopg.Error | None]:
+    """The first value of each statement's answer, and the error of the first that failed."""
     connection, names = tx.pgconn, _prepared.get(tx)
     connection.enter_pipeline_mode()
     kinds: list[bool] = []  # for each answer to come: is it that of a statement, or of its preparation?
@@ -145,9 +148,7 @@ async def _exchange(tx: Connection, statements: list[Statement[Any]]) -> list[by
             await readiness.end_of_result()
         await readiness.result()  # of the sync
     connection.exit_pipeline_mode()
-    if failed is not None:
-        raise failed
-    return bodies
+    return bodies, failed
 
 
 class _Readiness:

@@ -26,8 +26,10 @@ class WindowRow:
 
 _windows = Rows(
     WindowRow,
-    """SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved FROM quota_window
-       WHERE (organization_id, id) IN (SELECT o, id FROM json_to_recordset($1::json) AS x(o uuid, id uuid))""",
+    """SELECT w.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+       CROSS JOIN LATERAL (
+           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+           FROM quota_window WHERE organization_id = x.o AND id = x.id LIMIT 1) w""",
 )
 _write = Write(
     """INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved)
