@@ -14,6 +14,7 @@ from tests.core.cast import (
     CREDIT,
     DAY,
     NOON,
+    ORGANIZATION,
     RATE,
     SOMEBODY,
     account,
@@ -191,6 +192,21 @@ def test_a_limit_admits_exactly_what_it_says(given_facts: Facts, allowed: int, r
     for _ in range(allowed):
         decided(ask(), given_facts, books, windows)
     assert type(refused(ask(), given_facts, books, windows)) is refusal
+
+
+def test_what_is_left_of_a_limit_counts_what_was_used_and_what_is_held() -> None:
+    given_facts, windows = facts(plan=plan(daily_messages=9), entitled=False), Windows()
+    admission = decided(ask(model_id="large"), given_facts, windows=windows)
+    for one in admission.takes:
+        windows.settle(ORGANIZATION, one.window_id, one.amount, one.amount)
+    again = decided(ask(model_id="large"), given_facts, windows=windows)
+    assert (again.messages, again.trial_remaining) == (LimitState(9, 7, MIDNIGHT), 0)
+
+
+def test_a_call_that_may_use_more_tokens_than_are_left_is_refused_even_if_a_shorter_one_would_fit() -> None:
+    given_facts = facts(plan=plan(monthly_tokens=1_999))
+    assert refused(ask(output_tokens=1_000), given_facts).code == "quota_exceeded"
+    assert decided(ask(output_tokens=999), given_facts).output_tokens == 999
 
 
 def test_messages_count_for_each_person_and_tokens_for_the_organisation() -> None:

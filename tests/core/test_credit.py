@@ -228,6 +228,14 @@ def test_debt_is_paid_as_soon_as_a_running_call_gives_something_back() -> None:
     assert rows(books.entries[-2:]) == [("debt_repayment", -4, 1), ("debt_repayment", 4, None)]
 
 
+def test_debt_is_paid_from_what_a_settled_call_leaves_of_its_reservation() -> None:
+    books = account(grant(1, 20))
+    hold, other = books.hold(5, NOON), books.hold(15, NOON)
+    books.settle(CALL, hold, 9, NOON, "system")
+    books.settle(OTHER_CALL, other, 8, NOON, "system")
+    assert (books.balance.debt_micros, books.balance.remaining_micros) == (0, 3)
+
+
 def test_the_overdraft_that_was_used_is_debt_and_the_rest_of_it_is_free_again() -> None:
     books = account(grant(1, 10), overdraft_limit_micros=20)
     hold = books.hold(25, NOON)
@@ -328,6 +336,16 @@ def test_what_a_source_still_holds_includes_what_is_reserved() -> None:
     books = account(grant(1, 10, "plan"), grant(2, 5, "welcome"), grant(3, 7, "promo"))
     books.hold(12, NOON)
     assert by_source(books.grants.values(), frozenset({"welcome", "promo"})) == 12
+
+
+def test_a_grant_that_begins_ends_or_is_written_down_is_written() -> None:
+    books = account(grant(1, 10, "plan", expires_at=NOON + DAY))
+    assert books.changed == {UUID(int=1)}
+    books.schedule(grant(2, 10, effective_at=NOON + DAY))
+    assert books.changed == {UUID(int=1), UUID(int=2)}
+    books.changed.clear()
+    books.expire(UUID(int=1), NOON + DAY)
+    assert books.changed == {UUID(int=1)}
 
 
 def test_only_what_changed_is_written() -> None:

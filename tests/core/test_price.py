@@ -64,6 +64,10 @@ def test_a_channel_that_takes_no_credits_charges_nothing_and_still_knows_its_cos
     assert terms.output_affordable(1_000_000, 0, 77) == 77
 
 
+def test_tokens_are_those_of_input_and_output_together() -> None:
+    assert Usage(1_000, 60, cached_input_tokens=400, reasoning_tokens=20).tokens == 1_060
+
+
 def test_cached_input_is_a_part_of_the_input_and_has_its_own_price() -> None:
     assert quote().cost_nanos(Usage(1_000_000, 0)) == 500_000_000
     assert quote().cost_nanos(Usage(1_000_000, 0, cached_input_tokens=400_000)) == 400_000_000

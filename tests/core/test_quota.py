@@ -138,6 +138,7 @@ def test_only_windows_that_changed_are_written() -> None:
     windows = Windows()
     one, two = take("messages", 1, 5), take("tokens", 1, 5)
     windows.reserve(ORGANIZATION, [one, two])
+    assert windows.changed == {(ORGANIZATION, one.window_id), (ORGANIZATION, two.window_id)}
     windows.changed.clear()
     windows.check(ORGANIZATION, [one, two])
     assert windows.changed == set()

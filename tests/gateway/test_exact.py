@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,8 @@ async def price(house: House) -> int:
 
 def body(number: int) -> dict[str, object]:
     """Each second call is a stream; none ends while another is still being decided."""
-    stream = {"stream": True, "stream_options": {"include_usage": True}} if number % 2 else {}
-    return ask(f"sandbox:tokens={TOKENS} sandbox:delay=25", max_tokens=TOKENS, **stream)
+    stream: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if number % 2 else {}
+    return ask(f"sandbox:tokens={TOKENS} sandbox:delay=15", max_tokens=TOKENS, **stream)
 
 
 async def ask_all(house: House, tenants: list[Tenant]) -> list[tuple[int, str | None]]:

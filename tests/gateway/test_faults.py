@@ -1,4 +1,4 @@
-"""Providers that fail in every way: a clear error, nothing charged or exactly what was produced, and no key in sight."""
+"""Providers that fail in every way: a clear error, nothing charged or exactly what was produced, and no key told."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.conftest import Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
 from tests.gateway.calls import ESTIMATE, desk
 from tests.house import House, Reply, Tenant, ask, charge, chunks, events, fresh_house, micros, text_of
+from tests.house import house as running
 from tests.server import Program
 from tollhouse.core.errors import ProviderFailed
 from tollhouse.outside import Deadlines
@@ -36,7 +37,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: FakeProvider) -> AsyncIterator[House]:
     """An installation whose environment names the fake provider as OpenAI, and for Together a port where nobody is."""
-    connected = {
+    connected: dict[str, Any] = {
         "OPENAI_BASE_URL": provider.url,
         "OPENAI_API_KEY": CANARY,
         "TOGETHER_BASE_URL": "http://127.0.0.1:9/v1",
@@ -46,15 +47,9 @@ async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: Fak
         async with Program(url, "seed", **connected) as seed:
             assert await seed.wait() == 0
             assert CANARY not in seed.said()
-        async with fresh_house_on(url, seeded_template, connected) as made:
+        async with running(url, seeded_template, **connected) as made:
             yield made
             assert CANARY not in made.server.said()
-
-
-def fresh_house_on(url: str, template: SeededTemplate, connected: dict[str, str]) -> Any:
-    from tests.house import house as running
-
-    return running(url, template, **connected)
 
 
 async def call(house: House, tenant: Tenant, text: str, model: str, stream: bool, **fields: Any) -> Reply:
@@ -85,7 +80,7 @@ async def assert_answers(house: House, tenant: Tenant) -> None:
             assert reply.status == 200 and "provider" not in reply.raw.decode().replace("No provider", "")
 
 
-# ------------------------------------------------------------------------------------------- before there is an answer
+# -------------------------------------------------------------------------------------------- before there is an answer
 
 BEFORE_OUTPUT = [
     ("refuse", 502, "provider_error", "cannot be reached"),
@@ -160,14 +155,14 @@ async def test_a_provider_that_falls_silent_is_given_up_at_its_deadline(
     body = ask(f"sandbox:tokens=9 sandbox:fault={fault}", REAL, stream=stream)
     client = OpenAICompatible(provider.url, CANARY, Deadlines(first_byte=0.2, idle=0.2))
     async with desk(house.database_url) as calls:
-        running = await calls.start(tenant, client, body)
+        begun = await calls.start(tenant, client, body)
         if stream and phase == "stall":
-            await running.begun
+            await begun.begun
             await house.quiet(tenant)
             assert await house.usage(tenant) == [(ESTIMATE, 4, True, charge(REAL, ESTIMATE, 4))]
         else:
             with pytest.raises(ProviderFailed) as caught:
-                await running.begun
+                await begun.begun
             assert caught.value.status == 504 and "nothing was charged" in str(caught.value)
             assert await house.balance(tenant) == before
     await client.close()
@@ -187,7 +182,7 @@ async def test_a_trial_message_is_given_back_when_the_provider_fails(house: Hous
         assert reply.headers["x-trial-remaining"] == left
 
 
-# -------------------------------------------------------------------------------------------- in the middle of an answer
+# ------------------------------------------------------------------------------------------- in the middle of an answer
 
 
 @pytest.mark.parametrize("model", [SANDBOX, REAL])
@@ -471,7 +466,7 @@ async def test_the_providers_bill_and_the_books_agree(house: House, provider: Fa
     assert sorted((row[0], row[1]) for row in await house.usage(tenant)) == bill
 
 
-# --------------------------------------------------------------------------------------------------- faults of our own
+# ---------------------------------------------------------------------------------------------------- faults of our own
 
 
 async def test_a_fault_of_ours_is_an_error_in_the_same_shape_and_takes_nothing(

@@ -30,6 +30,11 @@ class Statement(Generic[Row]):
     values: tuple[bytes | None, ...] = ()
     decoder: msgspec.json.Decoder[list[Row]] | None = None
 
+    @property
+    def asks_nothing(self) -> bool:
+        """A look-up of, or a write of, no rows at all: it need not be sent."""
+        return bool(self.values) and self.values[0] == b"[]"
+
 
 class Rows(Generic[Row]):
     """A query whose rows become values of one dataclass, field by name. Made once, called with values."""
@@ -95,7 +100,7 @@ async def run(tx: Connection, *statements: Statement[Any], commit: bool = False)
     """Runs the statements in their order, each in a snapshot of its own, and gives the rows of each. Opens the
     transaction when there is none, and commits it in the same breath when told to. psycopg.Error when one fails:
     nothing after it has run, and the transaction can only be rolled back. A connection left in the middle is closed."""
-    sent = list(statements)
+    sent = [one for one in statements if not one.asks_nothing]
     if tx.pgconn.transaction_status == pq.TransactionStatus.IDLE and not tx.autocommit:
         sent.insert(0, _BEGIN)
     if commit:
@@ -107,12 +112,12 @@ async def run(tx: Connection, *statements: Statement[Any], commit: bool = False)
         raise
     if failed is not None:
         raise failed
-    answers = zip(sent, bodies, strict=True)
-    return [
-        [] if one.decoder is None or body is None else one.decoder.decode(body)
-        for one, body in answers
-        if one is not _BEGIN and one is not _COMMIT
-    ]
+    answers = iter(bodies[1:] if sent[:1] == [_BEGIN] else bodies)
+    return [[] if one.asks_nothing else _rows(one, next(answers)) for one in statements]
+
+
+def _rows(statement: Statement[Row], body: bytes | None) -> list[Row]:
+    return [] if statement.decoder is None or body is None else statement.decoder.decode(body)
 
 
 async def _exchange(
