@@ -13,6 +13,22 @@ import pytest_asyncio
 
 from tests.conftest import Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
+from tests.gateway.answers import (
+    BREAKS,
+    DONE,
+    ENDINGS,
+    FIRSTS,
+    NONSENSE,
+    PLAINS,
+    STOP,
+    WORDS,
+    answer_of,
+    completion,
+    piece,
+    stream_of,
+    usage,
+    word,
+)
 from tests.gateway.calls import ESTIMATE, desk
 from tests.house import House, Reply, Tenant, ask, charge, chunks, events, fresh_house, micros, text_of
 from tests.house import house as running
@@ -224,47 +240,6 @@ async def test_an_answer_without_usage_is_counted_here_and_says_so(house: House,
 
 # ------------------------------------------------------------------------------------ answers that were written by hand
 
-HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
-ROLE = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-STOP = {"index": 0, "delta": {}, "finish_reason": "stop"}
-DONE = b"data: [DONE]\n\n"
-
-
-def piece(*choices: Any, **more: Any) -> bytes:
-    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices, **more}
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
-
-
-def word(text: str, index: int = 0) -> bytes:
-    return piece({"index": index, "delta": {"content": text}, "finish_reason": None})
-
-
-def usage(tokens_in: Any, tokens_out: Any, **more: Any) -> dict[str, Any]:
-    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": 0, **more}
-
-
-def stream_of(*parts: bytes) -> bytes:
-    return HEAD + b"Content-Type: text/event-stream\r\n\r\n" + b"".join(parts)
-
-
-def answer_of(body: Any) -> bytes:
-    wire = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return HEAD + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(wire) + wire
-
-
-def completion(**more: Any) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello there"}, "finish_reason": "stop"}
-    return {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **more}
-
-
-WORDS = (piece(ROLE), word("a"), word("b"), word("c"))
-TRUE = piece(usage=usage(11, 3))
-NONSENSE: list[Any] = [
-    usage(-1, 3), usage(11, -3), usage("11", 3), usage(11, "3"), usage(10**18, 3), usage(11, 10**18), usage(11, 10**30),
-    usage(11.0, 3), usage(11, 3.5), usage(True, 3), usage(11, None), {}, [], "many", 17, True,
-    {"completion_tokens": 3}, {"prompt_tokens": 11},
-]  # fmt: skip
-
 
 @pytest.mark.parametrize("said", NONSENSE, ids=lambda said: json.dumps(said)[:60])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -297,22 +272,6 @@ async def test_an_explicit_zero_is_a_count_like_any_other(house: House, provider
     assert await house.usage(tenant) == [(0, 0, False, 0)]
 
 
-ENDINGS: dict[str, tuple[bytes, ...]] = {
-    "as it should": (piece(STOP), TRUE, DONE),
-    "usage and the end in one chunk": (piece(STOP, usage=usage(11, 3)), DONE),
-    "usage in every chunk, the last one counts": (piece(STOP, usage=usage(11, 1)), piece(usage=usage(11, 3)), DONE),
-    "usage again, made of nothing, after the true one": (piece(STOP), TRUE, piece(usage={}), DONE),
-    "data after the end": (piece(STOP), TRUE, DONE, word("d"), piece(usage=usage(999, 999))),
-    "errors after the end": (piece(STOP), TRUE, DONE, b'data: {"error":{"message":"late"}}\n\n', b"data: garbage\n\n"),
-    "two ends": (piece(STOP), TRUE, DONE, DONE),
-    "an end without [DONE]": (piece(STOP), TRUE),
-    "[DONE] without an end": (TRUE, DONE),
-    "comments and other fields": (b": ping\n\nevent: x\nid: 1\nretry: 5\n\n", piece(STOP), b":\n\n", TRUE, DONE),
-    "line ends of all kinds": ((piece(STOP) + TRUE + DONE).replace(b"\n", b"\r\n"),),
-    "an end of HTTP without the last line end": (piece(STOP), TRUE, DONE.rstrip(b"\n")),
-}
-
-
 @pytest.mark.parametrize("name", ENDINGS)
 async def test_a_whole_answer_is_charged_once_however_it_ends(house: House, provider: FakeProvider, name: str) -> None:
     tenant = await house.organization()
@@ -326,20 +285,6 @@ async def test_a_whole_answer_is_charged_once_however_it_ends(house: House, prov
     assert await house.usage(tenant) == [(11, 3, False, charge(REAL, 11, 3))]
     assert before - await house.balance(tenant) == charge(REAL, 11, 3) == micros(told["credits"])
     assert await house.requests(tenant) == [("done", False)]
-
-
-BREAKS: dict[str, bytes] = {
-    "an end in the middle": b"",
-    "an end inside an event": b'data: {"choices":[{"ind',
-    "something that is not JSON": b"data: <html>\n\n",
-    "JSON that is no chunk": b"data: 17\n\n",
-    "choices of the wrong kind": b'data: {"choices":7}\n\n',
-    "bytes that are not UTF-8": b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n',
-    "a chunk nested too deeply": b'data: {"choices":[],"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}\n\n",
-    "an event that is too long": b"data: " + b"x" * ((1 << 20) + 1),
-    "an error in a chunk": b'data: {"error":{"message":"overloaded","code":500}}\n\n',
-    "an error that is a text": b'data: {"error":"overloaded"}\n\n',
-}
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -358,12 +303,6 @@ async def test_whatever_breaks_a_stream_is_an_error_and_charged_for_what_had_com
     await assert_answers(house, tenant)
 
 
-FIRSTS: dict[str, bytes] = BREAKS | {
-    "bytes that are not UTF-8 in a field that nobody reads": b'data: {"id":"c","x":"\xff","choices":[]}\n\n',
-    "a number that is none in a field that nobody reads": b'data: {"id":"c","x":1e999,"choices":[]}\n\n',
-}
-
-
 @pytest.mark.parametrize("name", FIRSTS)
 async def test_whatever_breaks_a_stream_at_its_very_beginning_costs_nothing(
     house: House, provider: FakeProvider, name: str
@@ -374,22 +313,6 @@ async def test_whatever_breaks_a_stream_at_its_very_beginning_costs_nothing(
     reply = await call(house, tenant, "hi", REAL, True)
     assert reply.status == 502 and reply.error["code"] in ("provider_broke", "provider_error")
     await assert_free(house, tenant, before)
-
-
-PLAINS: dict[str, bytes] = {
-    "nothing": answer_of(b""),
-    "a number": answer_of(b"17"),
-    "a list": answer_of(b"[]"),
-    "no choices": answer_of({"id": "c1"}),
-    "choices of the wrong kind": answer_of({"choices": "none"}),
-    "not UTF-8": answer_of(b'{"choices":["\xff"]}'),
-    "nested too deeply": answer_of(b'{"choices":' + b"[" * 50_000 + b"]" * 50_000 + b"}"),
-    "half of what was announced": HEAD + b"Content-Type: application/json\r\nContent-Length: 500\r\n\r\n{",
-    "an error with status 200": answer_of({"error": {"message": "overloaded"}}),
-    "no HTTP": b"220 mail.example.org ESMTP\r\n",
-    "headers without end": HEAD + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n",
-    "a length that is none": HEAD + b"Content-Length: -5\r\n\r\n{}",
-}
 
 
 @pytest.mark.parametrize("name", PLAINS)

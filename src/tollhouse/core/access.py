@@ -15,7 +15,7 @@ from tollhouse.core.credit import Account, Hold
 from tollhouse.core.key import Mode, Scope
 from tollhouse.core.period import end_of
 from tollhouse.core.price import Price, Quote, RateCard, Usage
-from tollhouse.core.quota import Take, Windows, counter
+from tollhouse.core.quota import Counter, Take, Windows, counter
 from tollhouse.core.routing import Connection, Model, Route, route_of
 
 Channel = Literal["chat", "api", "capability"]
@@ -117,24 +117,33 @@ class Admission:
     tokens: LimitState | None
 
 
+def counters_of(ask: Ask, model: Model, now: datetime) -> list[Counter]:
+    """Every counter that this call may touch: messages of the day, those of this model, tokens of the month, and of a
+    premium model the trial. They are counted also where nothing limits, so that a limit set later finds the truth."""
+    found = [
+        counter(ask.subject_id, "messages", "day", now),
+        counter(ask.subject_id, "messages", "day", now, model.id),
+        counter(ask.organization_id, "tokens", "month", now),
+    ]
+    if model.tier == "premium":
+        found.append(counter(ask.subject_id, "trial_messages", "lifetime", now, model.id))
+    return found
+
+
 def takes_of(ask: Ask, facts: Facts) -> list[Take]:
-    """Every window this call may touch, with its limit; also where nothing limits, so that a limit set later finds the
-    truth. Tokens are filled in by `decide`, once the output is known."""
+    """What the call takes from each counter, with its limit. Tokens are filled in by `decide`, once the output is
+    known."""
     model = facts.catalogue.models.get(ask.model_id)
     if model is None:
         return []
-    subject, now = ask.subject_id, facts.now
-    messages = counter(subject, "messages", "day", now)
-    of_model = counter(subject, "messages", "day", now, model.id)
-    tokens = counter(ask.organization_id, "tokens", "month", now)
+    messages, of_model, tokens, *trial = counters_of(ask, model, facts.now)
     found = [
         Take(messages, messages.window_id, 1, facts.plan.daily_messages, "user"),
         Take(of_model, of_model.window_id, 1, model.daily_messages, "user"),
         Take(tokens, tokens.window_id, 0, facts.plan.monthly_tokens, "organization"),
     ]
-    if model.tier == "premium" and not facts.entitled:
-        trial = counter(subject, "trial_messages", "lifetime", now, model.id)
-        found.append(Take(trial, trial.window_id, 1, model.trial_messages, "user"))
+    if not facts.entitled:
+        found += [Take(one, one.window_id, 1, model.trial_messages, "user") for one in trial]
     return found
 
 

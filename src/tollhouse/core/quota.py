@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -25,8 +26,13 @@ class Counter:
     @property
     def window_id(self) -> UUID:
         """Derived from everything the window is about, so that it needs no look-up to be found or made."""
-        about = f"{self.subject_id}/{self.meter}/{self.model_id}/{self.period}/{self.starts_at.isoformat()}"
-        return UUID(bytes=hashlib.md5(about.encode(), usedforsecurity=False).digest())
+        return _window_id(self)
+
+
+@lru_cache(maxsize=16_384)
+def _window_id(about: Counter) -> UUID:
+    text = f"{about.subject_id}/{about.meter}/{about.model_id}/{about.period}/{about.starts_at.isoformat()}"
+    return UUID(bytes=hashlib.md5(text.encode(), usedforsecurity=False).digest())
 
 
 def counter(subject_id: UUID, meter: Meter, period: Kind, now: datetime, model_id: str = "") -> Counter:

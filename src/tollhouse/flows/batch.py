@@ -1,17 +1,18 @@
 """One batch of the teller: lock, read the facts of all operations, let the core decide one after another, write,
 commit.
 
-Three round trips: lock and facts; windows and grants; writes and commit. Nothing but SQL and the core's arithmetic
-happens while the organisations are locked.
+Two round trips as a rule: lock and facts; writes and commit. Nothing but SQL and the core's arithmetic happens while
+the organisations are locked.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
 
-from tollhouse.core.access import Admission, Catalogue, Facts, KeyFacts, decide, takes_of
+from tollhouse.core.access import Admission, Catalogue, Facts, KeyFacts, counters_of, decide, takes_of
 from tollhouse.core.credit import Account, MoreGrantsNeeded
 from tollhouse.core.errors import NotFound, TollhouseError
 from tollhouse.core.key import Mode, end_user_id, ordered_id
@@ -34,7 +35,7 @@ from tollhouse.store import account as accounts
 from tollhouse.store import call as calls
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import quota
-from tollhouse.store.account import Locked
+from tollhouse.store.account import GrantRow, Locked
 from tollhouse.store.call import CheckpointFound, OpenReservation
 from tollhouse.store.db import TellerTx
 from tollhouse.store.exchange import run
@@ -83,8 +84,7 @@ async def serve(
     """Serves the operations in one transaction and commits it. The answers are in their order, refusals among them as
     exceptions; the catalogue is for the next batch. After an error, giving the connection up is the rollback."""
     for grants_read in (accounts.GRANTS_READ, None):
-        batch = await _load(tx, operations, now, catalogue, mode)
-        await _load_working_copies(tx, batch, grants_read)
+        batch = await _load(tx, operations, now, catalogue, mode, grants_read)
         try:
             answers = [_answer(batch, number, operation) for number, operation in enumerate(operations)]
         except MoreGrantsNeeded:
@@ -95,47 +95,95 @@ async def serve(
 
 
 async def _load(
-    tx: TellerTx, operations: list[AnyOperation], now: datetime, catalogue: Catalogue | None, mode: Mode
+    tx: TellerTx,
+    operations: list[AnyOperation],
+    now: datetime,
+    catalogue: Catalogue | None,
+    mode: Mode,
+    grants_read: int | None,
 ) -> Batch:
+    """Locks the organisations and reads what the operations need, in one exchange as a rule: the windows that an ask
+    will touch are guessed from the catalogue of the batch before, and what the guess missed is read afterwards."""
     ids = sorted({operation.organization_id for operation in operations})
+    admits = {number: one for number, one in enumerate(operations) if isinstance(one, Admit)}
+    asking = {one.organization_id for one in admits.values()}
+    heads_of = ids if grants_read is None else sorted(asking)
     asks = [
-        calls.AskRow(n, one.organization_id, one.ask.key_id, one.ask.subject_id, one.ask.model_id)
-        for n, one in enumerate(operations)
-        if isinstance(one, Admit)
+        calls.AskRow(number, one.organization_id, one.ask.key_id, one.ask.subject_id, one.ask.model_id)
+        for number, one in admits.items()
     ]
     closings = [(one.organization_id, one.reservation_id) for one in operations if not isinstance(one, Admit | CatchUp)]
     reaps = [(one.organization_id, one.reservation_id) for one in operations if isinstance(one, Reap)]
-    locked, found, opened, lost = await run(
+    guessed = _guess(admits.values(), catalogue, now)
+    locked, found, opened, lost, windows, taken, heads, drawn = await run(
         tx,
         accounts.lock(ids),
         calls.ask_facts(asks, now),
         calls.reservations(closings),
         calls.checkpoints(reaps),
+        quota.windows(guessed),
+        quota.taken(closings),
+        accounts.heads(heads_of, grants_read),
+        accounts.drawn(closings),
     )
     organizations: dict[UUID, Locked] = {one.id: one for one in locked}
-    versions = {locked.catalogue_version for locked in organizations.values()}
-    if catalogue is None or not versions <= {catalogue.version}:
+    if catalogue is None or any(one.catalogue_version != catalogue.version for one in locked):
         catalogue = await catalogues.load(tx)
     batch = Batch(now, mode, catalogue, organizations)
     batch.reservations = {(one.organization_id, one.id): one for one in opened}
     batch.checkpoints = {(one.organization_id, one.request_id): one for one in lost}
-    await _catch_up(tx, batch)
+    if await _catch_up(tx, batch):
+        heads, drawn = await run(tx, accounts.heads(heads_of, grants_read), accounts.drawn(closings))
     for row in found:
-        operation = operations[row.n]
-        if isinstance(operation, Admit) and operation.organization_id in organizations:
-            facts = _facts(batch, operation.organization_id, row)
-            batch.asked[row.n] = Asked(operation.organization_id, facts, takes_of(operation.ask, facts))
+        admit = admits[row.n]
+        if admit.organization_id in organizations:
+            facts = _facts(batch, admit.organization_id, row)
+            batch.asked[row.n] = Asked(admit.organization_id, facts, takes_of(admit.ask, facts))
+    needed = {(asked.organization_id, take.window_id) for asked in batch.asked.values() for take in asked.takes}
+    (missed,) = await run(tx, quota.windows(needed - guessed)) if needed - guessed else ([],)
+    batch.windows = quota.working_copies([*windows, *taken, *missed])
+    _open_accounts(batch, heads, drawn, asking, grants_read)
     return batch
 
 
-async def _catch_up(tx: TellerTx, batch: Batch) -> None:
-    """Whoever asks finds a balance of this moment: nothing depends on a job having run."""
+def _guess(admits: Iterable[Admit], catalogue: Catalogue | None, now: datetime) -> set[Key]:
+    """The windows that these asks will touch, as far as the catalogue of the batch before is still true and the
+    organisation has no test clock."""
+    if catalogue is None:
+        return set()
+    return {
+        (one.organization_id, about.window_id)
+        for one in admits
+        if (model := catalogue.models.get(one.ask.model_id)) is not None
+        for about in counters_of(one.ask, model, now)
+    }
+
+
+async def _catch_up(tx: TellerTx, batch: Batch) -> bool:
+    """Whoever asks finds a balance of this moment: nothing depends on a job having run. Whether anything was due."""
     due = [id_ for id_, locked in batch.organizations.items() if locked.balance.next_due_at <= batch.time_of(id_)]
     for id_ in due:
         await catch_up(tx, batch.organizations[id_], batch.catalogue, batch.time_of(id_))
     if due:
         (locked,) = await run(tx, accounts.lock(due))
         batch.organizations |= {one.id: one for one in locked}
+    return bool(due)
+
+
+def _open_accounts(
+    batch: Batch, heads: list[GrantRow], drawn: list[GrantRow], asking: set[UUID], grants_read: int | None
+) -> None:
+    """The accounts with the grants that were read: those that reservations being closed drew from, and for those who
+    ask the head of the burn order. A settlement above its reservation needs more, and says so (MoreGrantsNeeded)."""
+    for id_, locked in batch.organizations.items():
+        batch.accounts[id_] = Account(locked.balance, {})
+    for row in heads:
+        batch.accounts[row.organization_id].grants[row.grant.id] = row.grant
+    for id_, account in batch.accounts.items():
+        if grants_read is not None and (id_ not in asking or len(account.grants) >= grants_read):
+            account.known_to = max((grant.burn_key() for grant in account.grants.values()), default=())
+    for row in drawn:
+        batch.accounts[row.organization_id].grants.setdefault(row.grant.id, row.grant)
 
 
 def _facts(batch: Batch, organization_id: UUID, row: calls.AskFacts) -> Facts:
@@ -145,31 +193,6 @@ def _facts(batch: Batch, organization_id: UUID, row: calls.AskFacts) -> Facts:
         key = KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)
     plan = batch.catalogue.plans[locked.plan_id]
     return Facts(batch.time_of(organization_id), plan, locked.suspended, key, row.entitled, batch.catalogue, batch.mode)
-
-
-async def _load_working_copies(tx: TellerTx, batch: Batch, grants_read: int | None) -> None:
-    """Windows, and of the grants those that reservations being closed drew from; for those who ask also the head of the
-    burn order. A settlement above its reservation needs more, and says so (MoreGrantsNeeded)."""
-    asking = {asked.organization_id for asked in batch.asked.values()}
-    heads_of = list(batch.organizations if grants_read is None else asking)
-    window_ids = {(asked.organization_id, take.window_id) for asked in batch.asked.values() for take in asked.takes}
-    grant_ids: set[Key] = set()
-    for key, reservation in batch.reservations.items():
-        window_ids.update((key[0], window_id) for window_id, _, _ in reservation.parts.windows)
-        grant_ids.update((key[0], grant_id) for grant_id, _ in reservation.parts.grants)
-    windows, found, drawn = await run(
-        tx, quota.windows(window_ids), accounts.heads(heads_of, grants_read), accounts.grants(grant_ids)
-    )
-    batch.windows = quota.working_copies(windows)
-    for id_, locked in batch.organizations.items():
-        batch.accounts[id_] = Account(locked.balance, {})
-    for row in found:
-        batch.accounts[row.organization_id].grants[row.grant.id] = row.grant
-    for id_, account in batch.accounts.items():
-        if grants_read is not None and (id_ not in asking or len(account.grants) >= grants_read):
-            account.known_to = max((grant.burn_key() for grant in account.grants.values()), default=())
-    for row in drawn:
-        batch.accounts[row.organization_id].grants.setdefault(row.grant.id, row.grant)
 
 
 def _answer(batch: Batch, number: int, operation: AnyOperation) -> object:

@@ -58,10 +58,13 @@ _heads = Rows(
            WHERE organization_id = wanted.id AND active AND remaining_micros > 0 AND remaining_micros > reserved_micros
            ORDER BY priority, expires_at, paid, effective_at, created_at, id LIMIT $2::int) AS g""",
 )
-_grants = Rows(
+_drawn = Rows(
     GrantRow,
     """SELECT g.organization_id, row_to_json(g) AS "grant" FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
-       CROSS JOIN LATERAL (SELECT * FROM credit_grant WHERE organization_id = x.o AND id = x.id LIMIT 1) g""",
+       CROSS JOIN LATERAL (SELECT parts FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r
+       CROSS JOIN LATERAL jsonb_array_elements(r.parts -> 'grants') AS part
+       CROSS JOIN LATERAL (SELECT * FROM credit_grant
+           WHERE organization_id = x.o AND id = (part ->> 0)::uuid LIMIT 1) g""",
 )
 _due = Rows(
     GrantRow,
@@ -109,7 +112,8 @@ _insert_grant = Write(
            effective_at, expires_at, period_start, plan_id, created_at, note
        FROM json_to_recordset($2::json) AS x(id uuid, source text, priority smallint, paid boolean,
            amount_micros bigint, remaining_micros bigint, reserved_micros bigint, active boolean,
-           effective_at timestamptz, expires_at timestamptz, period_start timestamptz, plan_id text, created_at timestamptz, note text)"""
+           effective_at timestamptz, expires_at timestamptz, period_start timestamptz,
+           plan_id text, created_at timestamptz, note text)"""
 )
 
 
@@ -123,9 +127,9 @@ def heads(organizations: Iterable[UUID], limit: int | None) -> Statement[GrantRo
     return _heads([{"id": id_} for id_ in organizations], limit)
 
 
-def grants(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
-    """These grants, by organisation and id."""
-    return _grants(keys(wanted))
+def drawn(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
+    """The grants that these reservations, by organisation and id, drew from."""
+    return _drawn(keys(reservations))
 
 
 def writes(accounts: Iterable[Account]) -> list[Statement[None]]:

@@ -31,6 +31,15 @@ _windows = Rows(
            SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
            FROM quota_window WHERE organization_id = x.o AND id = x.id LIMIT 1) w""",
 )
+_taken = Rows(
+    WindowRow,
+    """SELECT w.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+       CROSS JOIN LATERAL (SELECT parts FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r
+       CROSS JOIN LATERAL jsonb_array_elements(r.parts -> 'windows') AS part
+       CROSS JOIN LATERAL (
+           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+           FROM quota_window WHERE organization_id = x.o AND id = (part ->> 0)::uuid LIMIT 1) w""",
+)
 _write = Write(
     """INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved)
        SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
@@ -45,7 +54,12 @@ def windows(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
     return _windows(keys(wanted))
 
 
-def working_copies(rows: list[WindowRow]) -> Windows:
+def taken(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
+    """The windows that these reservations, by organisation and id, took from."""
+    return _taken(keys(reservations))
+
+
+def working_copies(rows: Iterable[WindowRow]) -> Windows:
     return Windows({(row.organization_id, row.id): _window(row) for row in rows})
 
 
