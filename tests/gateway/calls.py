@@ -14,7 +14,9 @@ from tests.house import CHAT, Tenant
 from tollhouse.core.access import Ask
 from tollhouse.flows.operation import Admit
 from tollhouse.flows.spend import Teller
-from tollhouse.gateway.pump import PlainCall, Pumps, StreamCall
+from tollhouse.gateway.plain import PlainCall
+from tollhouse.gateway.pump import Pumps
+from tollhouse.gateway.stream import StreamCall
 from tollhouse.outside import Provider
 
 ESTIMATE = 10  # what the input of each call counts for when the provider does not say

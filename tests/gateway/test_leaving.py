@@ -16,7 +16,7 @@ from tests.fake_provider import Call, FakeProvider
 from tests.house import CHAT, House, Tenant, ask, charge, chunks
 from tests.house import house as running
 from tests.server import Program
-from tollhouse.gateway.pump import DRAINS_MAX
+from tollhouse.gateway.call import DRAINS_MAX
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("proved")]
 

@@ -14,9 +14,11 @@ from tollhouse.core.money import format_credits
 from tollhouse.flows.auth import credential_of
 from tollhouse.flows.operation import Admit, Admitted
 from tollhouse.gateway import wire
+from tollhouse.gateway.call import Call
 from tollhouse.gateway.http import ClientLeft, Headers, header, read_body, request_id, send_error, send_json
-from tollhouse.gateway.pump import Call, PlainCall, StreamCall
+from tollhouse.gateway.plain import PlainCall
 from tollhouse.gateway.state import State
+from tollhouse.gateway.stream import StreamCall
 
 ENDPOINT = "/v1/chat/completions"
 GATEWAY: frozenset[KeyScope] = frozenset({"gateway"})

@@ -1,11 +1,13 @@
-"""Counts what a provider produces, chunk by chunk, and reads what it says about that at the end."""
+"""Counts what a provider produces, chunk by chunk, reads what it says about that, and writes the charge beside it."""
 
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from tollhouse.core.money import format_credits, format_usd
 from tollhouse.core.price import Usage
+from tollhouse.flows.operation import Settled
 
 # Above this a count cannot be true, whatever the provider says.
 TOKENS_BELIEVABLE = 100_000_000
@@ -101,3 +103,23 @@ def _tokens(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_BELIEVABLE:
         return value
     return None
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Our usage in OpenAI's shape; `estimated` stands only where it is true."""
+    figures: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+    return figures | ({"estimated": True} if usage.estimated else {})
+
+
+def add_charge(figures: dict[str, Any], usage: Usage, settled: Settled) -> None:
+    """Writes the charge beside the vendor's own figures."""
+    figures["credits"] = format_credits(settled.charged_micros)
+    figures["cost_usd"] = format_usd(settled.cost_nanos)
+    if usage.estimated:
+        figures["estimated"] = True

@@ -14,11 +14,11 @@ from tollhouse.store.catalogue import PLATFORM_ID
 log = structlog.get_logger()
 
 
-class Locked:
-    """A connection whose stored key cannot be opened: every call fails before it is made."""
+class Unusable:
+    """A connection whose stored key cannot be opened, or whose address is none: every call fails before it is made."""
 
     async def chat(self, body: bytes, *, stream: bool) -> Reply:
-        raise ProviderUnreachable("the stored key of this provider cannot be opened")
+        raise ProviderUnreachable("the connection to this provider is set up wrongly")
 
     async def close(self) -> None:
         """There is nothing to close."""
@@ -45,9 +45,9 @@ class Providers:
         client: Provider
         try:
             client = OpenAICompatible(connection.base_url, self._key(connection))
-        except SealBroken as error:
-            log.error("a provider's key cannot be opened", provider=connection.provider_id, error=str(error))
-            client = Locked()
+        except (SealBroken, ValueError) as error:
+            log.error("a connection cannot be used", provider=connection.provider_id, error=str(error))
+            client = Unusable()
         self._clients[connection.id] = (connection, client)
         return client
 
