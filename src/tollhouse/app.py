@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tollhouse import __version__, api, migrations
 from tollhouse.api.state import State as ApiState
 from tollhouse.config import Config
-from tollhouse.core.errors import Overloaded, Unexpected
+from tollhouse.core.errors import Overloaded
 from tollhouse.flows.auth import Identities
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
@@ -53,7 +53,7 @@ class App:
                 refusal = Overloaded("This server is going down. Try again: another one answers.")
                 await send_error(send, refusal, [request_id(clock())])
                 return
-            await _answered(self._gateway, scope, receive, send)
+            await self._gateway(scope, receive, send)
         elif path in self._operations:
             await self._operations[path](self, send)
         elif self._api is not None:
@@ -140,24 +140,6 @@ class App:
         "/readyz": _readyz,
         "/version": _version,
     }
-
-
-async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Whatever nobody expected becomes an error in the dialect of `/v1` that tells nothing of the inside."""
-    started = False
-
-    async def noting(message: Message) -> None:
-        nonlocal started
-        started = True
-        await send(message)
-
-    try:
-        await app(scope, receive, noting)
-    except Exception as error:
-        log.error("a call failed", path=scope["path"], exc_info=error)
-        if started:
-            raise
-        await send_error(send, Unexpected("Something went wrong inside the gateway. It is logged; try again."))
 
 
 def clock() -> datetime:

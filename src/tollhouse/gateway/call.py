@@ -49,6 +49,10 @@ class Call:
     async def run(self) -> None:
         raise NotImplementedError
 
+    def _begin(self) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
+
     def fail(self, error: BaseException) -> None:
         """Tells whoever listens that there will be no answer, or no more of it."""
         if not self.begun.done():

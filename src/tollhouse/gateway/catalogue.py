@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tollhouse.core.access import Plan
-from tollhouse.core.errors import ModelNotFound, NotFound, TollhouseError
+from tollhouse.core.errors import ModelNotFound, NotFound
 from tollhouse.core.key import ordered_id
 from tollhouse.core.money import format_credits
 from tollhouse.core.period import end_of
 from tollhouse.core.quota import Counter, Window, counter
 from tollhouse.core.routing import Model
 from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.gateway.http import refusal_of
 from tollhouse.gateway.state import State
 from tollhouse.gateway.wire import error_body, error_headers
 from tollhouse.store import catalogue, credit, key, organization, quota
@@ -34,7 +35,7 @@ class Catalogue:
                 found = await catalogue.models(tx)
             shown = [_shape(model) for model in found if model.selectable and model.enabled]
             return self._answer({"object": "list", "data": shown})
-        except TollhouseError as error:
+        except Exception as error:
             return self._refuse(error)
 
     async def model(self, request: Request) -> Response:
@@ -47,7 +48,7 @@ class Catalogue:
             if model is None:
                 raise ModelNotFound(model_id)
             return self._answer(_shape(model))
-        except TollhouseError as error:
+        except Exception as error:
             return self._refuse(error)
 
     async def key(self, request: Request) -> Response:
@@ -55,7 +56,7 @@ class Catalogue:
         try:
             caller = await self._caller(request)
             return self._answer(await self._key(caller))
-        except TollhouseError as error:
+        except Exception as error:
             return self._refuse(error)
 
     async def _caller(self, request: Request) -> Caller:
@@ -97,7 +98,8 @@ class Catalogue:
     def _answer(self, body: object) -> Response:
         return Response(msgspec.json.encode(body), media_type="application/json", headers=self._id())
 
-    def _refuse(self, error: TollhouseError) -> Response:
+    def _refuse(self, found: Exception) -> Response:
+        error = refusal_of(found)
         headers = self._id() | {name.decode(): value.decode() for name, value in error_headers(error)}
         return Response(error_body(error), error.status, media_type="application/json", headers=headers)
 

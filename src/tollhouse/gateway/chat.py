@@ -3,7 +3,6 @@
 import asyncio
 from datetime import datetime
 
-import structlog
 from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.access import Ask, LimitState
@@ -12,10 +11,10 @@ from tollhouse.core.key import Scope as KeyScope
 from tollhouse.core.key import end_user_id
 from tollhouse.core.money import format_credits
 from tollhouse.flows.auth import credential_of
-from tollhouse.flows.operation import Admit, Admitted
+from tollhouse.flows.operation import Admit, Admitted, Outcome, Release
 from tollhouse.gateway import wire
 from tollhouse.gateway.call import Call
-from tollhouse.gateway.http import ClientLeft, Headers, header, read_body, request_id, send_error, send_json
+from tollhouse.gateway.http import ClientLeft, Headers, header, read_body, refusal_of, request_id, send_error, send_json
 from tollhouse.gateway.plain import PlainCall
 from tollhouse.gateway.state import State
 from tollhouse.gateway.stream import StreamCall
@@ -23,7 +22,6 @@ from tollhouse.gateway.stream import StreamCall
 ENDPOINT = "/v1/chat/completions"
 GATEWAY: frozenset[KeyScope] = frozenset({"gateway"})
 ON_BEHALF: frozenset[KeyScope] = frozenset({"gateway", "act_as"})
-log = structlog.get_logger()
 
 
 class Chat:
@@ -39,9 +37,15 @@ class Chat:
         except ClientLeft:
             return
         except Exception as error:
-            await send_error(send, _refusal(error), [request_id(self._state.clock())])
+            await send_error(send, refusal_of(error), [request_id(self._state.clock())])
             return
-        call = self._start(request, admitted, admit.ask)
+        try:
+            call = self._start(request, admitted, admit.ask)
+        except Exception as error:
+            outcome = Outcome("failed", error="not sent to a provider")
+            await self._state.teller.do(Release(admitted.organization_id, admitted.id, outcome))
+            await send_error(send, refusal_of(error), admission_headers(admitted))
+            return
         watch = asyncio.create_task(_watch(receive, call))
         try:
             await self._answer(call, admitted, send)
@@ -109,14 +113,6 @@ class Chat:
         async for chunk in call.chunks():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-def _refusal(error: Exception) -> TollhouseError:
-    """What is no refusal is a fault of ours. It happened before anything was admitted, so nothing was taken."""
-    if isinstance(error, TollhouseError):
-        return error
-    log.error("a request failed before it was admitted", exc_info=error)
-    return TollhouseError("The gateway failed at this request; nothing was taken. Try again, or tell the operator.")
 
 
 async def _watch(receive: Receive, call: Call) -> None:

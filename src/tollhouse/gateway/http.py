@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterable
 from datetime import datetime
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
-from tollhouse.core.errors import BadRequest, TollhouseError
+from tollhouse.core.errors import BadRequest, TollhouseError, Unexpected
 from tollhouse.core.key import ordered_id
 from tollhouse.gateway.wire import error_body, error_headers
+
+log = structlog.get_logger()
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -64,3 +67,11 @@ async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tupl
 
 async def send_error(send: Send, error: TollhouseError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     await send_json(send, error.status, error_body(error), [*headers, *error_headers(error)])
+
+
+def refusal_of(error: Exception) -> TollhouseError:
+    """The refusal itself; what is none is a fault of ours, which goes to the log and to nobody else."""
+    if isinstance(error, TollhouseError):
+        return error
+    log.error("a request failed inside the gateway", exc_info=error)
+    return Unexpected("The gateway failed at this request; nothing was taken. Try again, or tell the operator.")

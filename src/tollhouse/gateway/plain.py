@@ -1,6 +1,5 @@
 """A call answered in one piece."""
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -38,15 +37,17 @@ class PlainCall(Call):
                 await self._settle(Usage(self._input_estimate, 0, estimated=True), "incomplete", str(cut))
             self.fail(cut)
             return
-        settling = asyncio.ensure_future(self._settle(usage, "done"))
-        done, _ = await asyncio.wait([settling], timeout=SETTLE_WAIT_S)
-        if done:
-            self.settled = settling.result()
-            add_charge(answer.setdefault("usage", {}), usage, self.settled)
-        self.answer = msgspec.json.encode(answer)
+        unsettled = self._pumps.loop.call_later(SETTLE_WAIT_S, self._give, answer)
+        settled = await self._settle(usage, "done")
+        unsettled.cancel()
         if not self.begun.done():
-            self.begun.set_result(None)
-        await settling
+            self.settled = settled
+            add_charge(answer["usage"], usage, settled)
+            self._give(answer)
+
+    def _give(self, answer: dict[str, Any]) -> None:
+        self.answer = msgspec.json.encode(answer)
+        self._begin()
 
     async def _read(self) -> tuple[dict[str, Any], Usage]:
         async with self._reading():

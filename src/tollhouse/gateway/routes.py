@@ -1,7 +1,7 @@
 """The paths of `/v1`."""
 
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tollhouse.core.errors import BadRequest, NotFound
 from tollhouse.gateway.catalogue import Catalogue
@@ -12,12 +12,11 @@ from tollhouse.gateway.state import State
 PATHS = ("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{id}", "GET /v1/key")
 
 
-def build(state: State) -> Router:
+def build(state: State) -> ASGIApp:
     """The gateway as an ASGI application; paths it does not know are answered in OpenAI's shape too."""
-    catalogue = Catalogue(state)
-    return Router(
+    chat, catalogue = Chat(state), Catalogue(state)
+    router = Router(
         [
-            Route(ENDPOINT, Chat(state), methods=["POST"]),
             Route("/v1/models", catalogue.models, methods=["GET"]),
             Route("/v1/models/{model_id:path}", catalogue.model, methods=["GET"]),
             Route("/v1/key", catalogue.key, methods=["GET"]),
@@ -25,6 +24,15 @@ def build(state: State) -> Router:
         ],
         redirect_slashes=False,
     )
+
+    async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+        """The call that nearly all make does not pass the router, which costs a tenth of the rest."""
+        if scope["path"] == ENDPOINT and scope["method"] == "POST":
+            await chat(scope, receive, send)
+        else:
+            await router(scope, receive, send)
+
+    return gateway
 
 
 class Unknown:

@@ -35,6 +35,7 @@ class StreamCall(Call):
         super().__init__(pumps, admitted, provider, body, estimate)
         self._wants_usage = usage
         self._outbox = Outbox(OUTBOX_MAX)
+        self._ended = False
         self._head: dict[str, Any] = {}  # id, created, model of the provider's chunks: our usage chunk carries the same
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -64,13 +65,19 @@ class StreamCall(Call):
             self.fail(broken)
             return
         ended = ("done", None) if broken is None else ("incomplete", str(broken))
-        settling = asyncio.ensure_future(self._settle(usage, *ended))
-        done, _ = await asyncio.wait([settling], timeout=SETTLE_WAIT_S)
-        await self._put(self._ending(usage, settling.result() if done else None, broken))
-        self._outbox.end()
-        if not self.begun.done():
-            self.begun.set_result(None)
-        await settling
+        unsettled = self._pumps.loop.call_later(SETTLE_WAIT_S, lambda: self._end(self._ending(usage, None, broken)))
+        settled = await self._settle(usage, *ended)
+        unsettled.cancel()
+        self._end(self._ending(usage, settled, broken))
+
+    def _end(self, last: bytes) -> None:
+        """The last of the answer, once."""
+        if not self._ended:
+            self._ended = True
+            if not self.left:
+                self._outbox.add(last)
+            self._outbox.end()
+            self._begin()
 
     async def _relay(self) -> TollhouseError | None:
         """Passes the answer on until its end; what broke it, if something did."""

@@ -16,8 +16,10 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['tollhouse_web', 'tollhouse_teller', 'tollhouse_worker', 'tollhouse_operator'] LOOP
-        BEGIN
+        IF to_regrole(name) IS NOT NULL THEN
             EXECUTE format('DROP OWNED BY %I', name); -- what it was granted on this database and its schemas
+        END IF;
+        BEGIN -- a block of its own: what fails here must not bring those privileges back
             EXECUTE format('DROP ROLE %I', name);
         EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege OR undefined_object THEN
             NULL;

@@ -383,7 +383,6 @@ CREATE TABLE credit_transaction (
                 THEN amount_micros < 0
                 ELSE amount_micros <> 0 END)
 );
-CREATE INDEX credit_transaction_of_reservation ON credit_transaction (organization_id, reservation_id) WHERE reservation_id IS NOT NULL;
 CREATE INDEX credit_transaction_by_type ON credit_transaction (organization_id, type, seq);
 
 CREATE TABLE reservation (
@@ -498,7 +497,6 @@ CREATE TABLE usage_event (
     PRIMARY KEY (organization_id, id, recorded_at)
 ) PARTITION BY RANGE (recorded_at);
 CREATE INDEX usage_event_by_time ON usage_event (organization_id, recorded_at);
-CREATE INDEX usage_event_of_reservation ON usage_event (organization_id, reservation_id);
 CREATE TABLE usage_event_default PARTITION OF usage_event DEFAULT;
 ALTER TABLE usage_event_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE usage_event_default FORCE ROW LEVEL SECURITY;
