@@ -10,7 +10,9 @@ class Outbox:
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = 0
-        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._chunks: list[bytes] = []
+        self._ended = False
+        self._reader: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
 
     @property
@@ -25,23 +27,36 @@ class Outbox:
 
     def add(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
-        self._chunks.put_nowait(chunk)
+        self._chunks.append(chunk)
+        self._wake()
 
     def end(self) -> None:
         """Nothing follows what was added so far."""
-        self._chunks.put_nowait(None)
+        self._ended = True
+        self._wake()
 
     def drop(self) -> None:
         """Nobody will read what waits: neither the writer nor the reader waits for the other any more."""
-        while not self._chunks.empty():
-            self._chunks.get_nowait()
+        self._chunks.clear()
         self._bytes = 0
         self._room.set()
         self.end()
 
     async def read(self) -> AsyncIterator[bytes]:
-        """The chunks as they come, until the end."""
-        while (chunk := await self._chunks.get()) is not None:
-            self._bytes -= len(chunk)
-            self._room.set()
-            yield chunk
+        """All that waits at a time, in one piece, until the end."""
+        while True:
+            if self._chunks:
+                chunk = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+                self._chunks.clear()
+                self._bytes = 0
+                self._room.set()
+                yield chunk
+            elif self._ended:
+                return
+            else:
+                self._reader = asyncio.get_running_loop().create_future()
+                await self._reader
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
