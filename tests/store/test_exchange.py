@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from psycopg import AsyncConnection, OperationalError, errors, pq
 
-from tollhouse.store.db import Connection
-from tollhouse.store.exchange import Rows, Write, connect_teller, run
+from tollhouse.store.db import Connection, TellerTx
+from tollhouse.store.exchange import Rows, Write, connect_teller, disconnect_teller, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ async def connection(request: pytest.FixtureRequest, database_url: str) -> Async
     teller = request.param == "teller"
     made = await (connect_teller(database_url) if teller else AsyncConnection.connect(database_url))
     yield made
-    await made.close()
+    await (disconnect_teller(TellerTx(made)) if teller else made.close())
 
 
 async def test_rows_come_back_as_they_went_in(connection: Connection) -> None:

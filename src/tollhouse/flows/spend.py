@@ -19,7 +19,7 @@ from tollhouse.core.key import Mode
 from tollhouse.flows.batch import serve
 from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Settle, Settled
 from tollhouse.store.db import TellerTx
-from tollhouse.store.exchange import connect_teller
+from tollhouse.store.exchange import connect_teller, disconnect_teller
 
 BATCH_MAX = 512
 QUEUE_MAX = 4096
@@ -119,4 +119,4 @@ class Teller:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
-                await connection.close()
+                await disconnect_teller(connection)

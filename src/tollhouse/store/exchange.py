@@ -6,6 +6,7 @@ used where each call passes: the teller's batch, and what shares its statements.
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,9 +79,9 @@ def keys(wanted: Iterable[tuple[UUID, UUID]]) -> list[dict[str, UUID]]:
 
 _BEGIN: Statement[None] = Statement("BEGIN")
 _COMMIT: Statement[None] = Statement("COMMIT")
-# What each teller's connection has prepared, by statement. On pooled connections nothing stays prepared: with a
-# rollback psycopg has the server forget all prepared statements of the connection, also those that are not its own.
-_prepared: WeakKeyDictionary[Connection, dict[str, bytes]] = WeakKeyDictionary()
+# What stays from one exchange of a teller's connection to the next. On pooled connections nothing does: with a rollback
+# psycopg has the server forget all prepared statements of the connection, also those that are not its own.
+_tellers: WeakKeyDictionary[Connection, "_Teller"] = WeakKeyDictionary()
 # The teller's statements are the same two dozen for ever, and all find their rows by key. So they are planned once, and
 # always by index: on a small or never analysed table the planner would take a sequential scan, and keep it as it grows.
 _TELLER_PLANS: LiteralString = (
@@ -92,8 +93,14 @@ _TELLER_PLANS: LiteralString = (
 async def connect_teller(url: str) -> TellerTx:
     """The one connection of a process's teller."""
     connection = await psycopg.AsyncConnection.connect(role_conninfo(url, "tollhouse_teller", _TELLER_PLANS))
-    _prepared[connection] = {}
+    _tellers[connection] = _Teller({}, _Readiness(connection.pgconn))
     return TellerTx(connection)
+
+
+async def disconnect_teller(tx: TellerTx) -> None:
+    """Closes the connection; what was not committed is undone."""
+    _tellers.pop(tx).readiness.close()
+    await tx.close()
 
 
 async def run(tx: Connection, *statements: Statement[Any], commit: bool = False) -> list[list[Any]]:
@@ -124,7 +131,8 @@ async def _exchange(
     tx: Connection, statements: list[Statement[Any]]
 ) -> tuple[list[bytes | None], psycopg.Error | None]:
     """The first value of each statement's answer, and the error of the first that failed."""
-    connection, names = tx.pgconn, _prepared.get(tx)
+    connection, teller = tx.pgconn, _tellers.get(tx)
+    names = None if teller is None else teller.prepared
     connection.enter_pipeline_mode()
     kinds: list[bool] = []  # for each answer to come: is it that of a statement, or of its preparation?
     for one in statements:
@@ -142,7 +150,8 @@ async def _exchange(
     connection.pipeline_sync()
     bodies: list[bytes | None] = []
     failed: psycopg.Error | None = None
-    with _Readiness(connection) as readiness:
+    readiness = _Readiness(connection) if teller is None else teller.readiness
+    try:
         await readiness.flush()
         for is_statement in kinds:
             result = await readiness.result()
@@ -152,38 +161,54 @@ async def _exchange(
                 bodies.append(result.get_value(0, 0) if result.ntuples else None)
             await readiness.end_of_result()
         await readiness.result()  # of the sync
+    finally:
+        if teller is None:
+            readiness.close()
     connection.exit_pipeline_mode()
     return bodies, failed
 
 
 class _Readiness:
-    """Waits for the socket of a connection, within one exchange."""
+    """Waits for the socket of a connection. It listens on a descriptor of its own, since psycopg ends the listening on
+    the connection's; to begin and end listening with every exchange would cost a fifth of it."""
 
     def __init__(self, connection: pq.abc.PGconn) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Future[None] | None = None
+        self._descriptor = os.dup(connection.socket)
+        self._listening = False
 
-    def __enter__(self) -> "_Readiness":
-        self._loop.add_reader(self._connection.socket, self._wake)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.remove_reader(self._connection.socket)
+    def close(self) -> None:
+        if self._listening:
+            self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+        elif self._waiting is None:  # not ours to read: psycopg's, or the end of the connection
+            self._loop.remove_reader(self._descriptor)
+            self._listening = False
+
+    async def _wait(self) -> None:
+        if not self._listening:
+            self._loop.add_reader(self._descriptor, self._wake)
+            self._listening = True
+        self._waiting = self._loop.create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
 
     async def flush(self) -> None:
         """Sends everything; what the server answers meanwhile is taken in, so that neither side waits for the other."""
         while self._connection.flush():
-            self._waiting = self._loop.create_future()
-            self._loop.add_writer(self._connection.socket, self._wake)
+            self._loop.add_writer(self._descriptor, self._wake)
             try:
-                await self._waiting
+                await self._wait()
             finally:
-                self._loop.remove_writer(self._connection.socket)
+                self._loop.remove_writer(self._descriptor)
             self._connection.consume_input()
 
     async def result(self) -> pq.abc.PGresult:
@@ -199,10 +224,17 @@ class _Readiness:
 
     async def _next(self) -> pq.abc.PGresult | None:
         while self._connection.is_busy():
-            self._waiting = self._loop.create_future()
-            await self._waiting
+            await self._wait()
             self._connection.consume_input()
         return self._connection.get_result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """The names of the prepared statements, and who waits for the socket."""
+
+    prepared: dict[str, bytes]
+    readiness: _Readiness
 
 
 def _error(result: pq.abc.PGresult) -> psycopg.Error:
