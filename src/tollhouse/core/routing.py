@@ -49,8 +49,9 @@ class Route:
 
 def route_of(model: Model, key_mode: Mode, installation: Mode, connections: Mapping[str, Connection]) -> Route:
     """The connection of the model's provider. In test mode a model that nobody connected is answered by the sandbox; in
-    live mode a test key never reaches a real provider, and a model that nobody connected is NotConnected."""
-    if model.provider_id == SANDBOX or (installation == "live" and key_mode == "test"):
+    live mode a test key never reaches a real provider, a live key never the sandbox, and a model that nobody connected
+    is NotConnected."""
+    if installation == "live" and key_mode == "test":
         return Route(SANDBOX, None)
     connection = connections.get(model.provider_id)
     if connection is not None and connection.protocol == "openai":
