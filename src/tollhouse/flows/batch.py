@@ -387,13 +387,12 @@ def _reap(batch: Batch, operation: Reap) -> bool:
 
 
 async def _write(tx: TellerTx, batch: Batch) -> None:
-    statements = quota.writes(batch.windows) + accounts.writes(batch.accounts.values())
-    if batch.end_users:
-        statements.append(calls.insert_end_users(batch.end_users.values()))
-    if batch.opened:
-        statements.append(calls.open_calls(batch.opened))
-    if batch.closed:
-        statements.append(calls.close_calls(batch.closed.values()))
-    if batch.renewed:
-        statements.append(calls.write_checkpoints(batch.renewed.values()))
-    await run(tx, *statements, commit=True)
+    await run(
+        tx,
+        accounts.writes(batch.accounts.values(), batch.windows),
+        calls.insert_end_users(batch.end_users.values()),
+        calls.open_calls(batch.opened),
+        calls.close_calls(batch.closed.values()),
+        calls.write_checkpoints(batch.renewed.values()),
+        commit=True,
+    )

@@ -1,6 +1,7 @@
 """One call that was admitted: what plain and streamed answers have in common."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +25,7 @@ SETTLE_WAIT_S = 10.0  # an answer is held back for its settlement no longer than
 Result = TypeVar("Result")
 
 
-class Call:
+class Call(ABC):
     """One call that was admitted. `begun` is set when there is something to answer, or the failure before it."""
 
     def __init__(
@@ -46,8 +47,9 @@ class Call:
         self._draining = False
         self._stopped = False
 
+    @abstractmethod
     async def run(self) -> None:
-        raise NotImplementedError
+        """Reads the provider's answer, passes it on and settles; whatever happens, the call is settled or released."""
 
     def _begin(self) -> None:
         if not self.begun.done():

@@ -7,6 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from tollhouse.core.credit import Account, Balance, Grant
+from tollhouse.core.quota import Windows
+from tollhouse.store import quota
 from tollhouse.store.db import MoneyTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys, run
 
@@ -96,7 +98,14 @@ _write = Write(
        changed AS (
            UPDATE credit_grant g SET remaining_micros = x.remaining, reserved_micros = x.reserved, active = x.active
            FROM json_to_recordset($2::json) AS x(o uuid, id uuid, remaining bigint, reserved bigint, active boolean)
-           WHERE g.organization_id = x.o AND g.id = x.id)
+           WHERE g.organization_id = x.o AND g.id = x.id),
+       windows AS (
+           INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used,
+               reserved)
+           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+           FROM json_to_recordset($4::json) AS x(organization_id uuid, id uuid, subject_id uuid, meter text,
+               model_id text, period text, starts_at timestamptz, used bigint, reserved bigint)
+           ON CONFLICT (organization_id, id) DO UPDATE SET used = EXCLUDED.used, reserved = EXCLUDED.reserved)
        INSERT INTO credit_transaction (organization_id, seq, id, type, amount_micros, balance_after_micros, grant_id,
            reservation_id, estimation_variance_micros, note, actor, created_at)
        SELECT organization_id, seq, gen_random_uuid(), type, amount_micros, balance_after_micros, grant_id,
@@ -132,11 +141,9 @@ def drawn(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
     return _drawn(keys(reservations))
 
 
-def writes(accounts: Iterable[Account]) -> list[Statement[None]]:
-    """The statement that writes the accounts' balances, changed grants and transactions; none when nothing changed."""
+def writes(accounts: Iterable[Account], windows: Windows) -> Statement[None]:
+    """The accounts' balances, changed grants and new transactions, and the windows that were changed: one statement."""
     touched = [account for account in accounts if account.touched or account.changed]
-    if not touched:
-        return []
     changed = [
         {"o": account.balance.organization_id, "id": grant.id, "remaining": grant.remaining_micros,
          "reserved": grant.reserved_micros, "active": grant.active}
@@ -144,12 +151,12 @@ def writes(accounts: Iterable[Account]) -> list[Statement[None]]:
         for grant in map(account.grants.__getitem__, account.changed)
     ]  # fmt: skip
     entries = [entry for account in touched for entry in account.entries]
-    return [_write([account.balance for account in touched], changed, entries)]
+    return _write([account.balance for account in touched], changed, entries, quota.changed(windows))
 
 
 async def write(tx: MoneyTx, account: Account) -> None:
     """Writes one account."""
-    await run(tx, *writes([account]))
+    await run(tx, writes([account], Windows()))
 
 
 async def insert_grant(tx: MoneyTx, organization_id: UUID, grant: Grant) -> None:

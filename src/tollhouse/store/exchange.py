@@ -25,37 +25,35 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Statement(Generic[Row]):
-    """A literal with placeholders $1, $2 ... and their values as PostgreSQL reads them; without `decoder` no rows."""
+    """A literal with placeholders $1, $2 ... and their values as PostgreSQL reads them; without `decoder` no rows.
+    `idle`: it looks up nothing or writes nothing, so it need not be sent."""
 
     sql: LiteralString
     values: tuple[bytes | None, ...] = ()
     decoder: msgspec.json.Decoder[list[Row]] | None = None
-
-    @property
-    def asks_nothing(self) -> bool:
-        """A look-up of, or a write of, no rows at all: it need not be sent."""
-        return bool(self.values) and self.values[0] == b"[]"
+    idle: bool = False
 
 
 class Rows(Generic[Row]):
-    """A query whose rows become values of one dataclass, field by name. Made once, called with values."""
+    """A query whose rows become values of one dataclass, field by name. Made once, called with values; with an empty
+    list as the first it is idle."""
 
     def __init__(self, kind: type[Row], sql: LiteralString) -> None:
         self._sql: LiteralString = f"SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found"
         self._decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]  # a type known at run time
 
     def __call__(self, *values: object) -> Statement[Row]:
-        return Statement(self._sql, tuple(map(written, values)), self._decoder)
+        return Statement(self._sql, tuple(map(written, values)), self._decoder, values[0] == [])
 
 
 class Write:
-    """A statement without rows."""
+    """A statement without rows; with nothing but empty lists it is idle."""
 
     def __init__(self, sql: LiteralString) -> None:
         self._sql = sql
 
     def __call__(self, *values: object) -> Statement[None]:
-        return Statement(self._sql, tuple(map(written, values)))
+        return Statement(self._sql, tuple(map(written, values)), idle=all(value == [] for value in values))
 
 
 def written(value: object) -> bytes | None:
@@ -107,7 +105,7 @@ async def run(tx: Connection, *statements: Statement[Any], commit: bool = False)
     """Runs the statements in their order, each in a snapshot of its own, and gives the rows of each. Opens the
     transaction when there is none, and commits it in the same breath when told to. psycopg.Error when one fails:
     nothing after it has run, and the transaction can only be rolled back. A connection left in the middle is closed."""
-    sent = [one for one in statements if not one.asks_nothing]
+    sent = [one for one in statements if not one.idle]
     if tx.pgconn.transaction_status == pq.TransactionStatus.IDLE and not tx.autocommit:
         sent.insert(0, _BEGIN)
     if commit:
@@ -120,7 +118,7 @@ async def run(tx: Connection, *statements: Statement[Any], commit: bool = False)
     if failed is not None:
         raise failed
     answers = iter(bodies[1:] if sent[:1] == [_BEGIN] else bodies)
-    return [[] if one.asks_nothing else _rows(one, next(answers)) for one in statements]
+    return [[] if one.idle else _rows(one, next(answers)) for one in statements]
 
 
 def _rows(statement: Statement[Row], body: bytes | None) -> list[Row]:

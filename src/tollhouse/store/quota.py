@@ -8,7 +8,7 @@ from uuid import UUID
 from tollhouse.core.period import Kind
 from tollhouse.core.quota import Counter, Meter, Window, Windows
 from tollhouse.store.db import OperatorTx, TenantTx
-from tollhouse.store.exchange import Rows, Statement, Write, keys
+from tollhouse.store.exchange import Rows, Statement, keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,6 @@ _taken = Rows(
            SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
            FROM quota_window WHERE organization_id = x.o AND id = (part ->> 0)::uuid LIMIT 1) w""",
 )
-_write = Write(
-    """INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved)
-       SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
-       FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, subject_id uuid, meter text, model_id text,
-           period text, starts_at timestamptz, used bigint, reserved bigint)
-       ON CONFLICT (organization_id, id) DO UPDATE SET used = EXCLUDED.used, reserved = EXCLUDED.reserved"""
-)
 
 
 def windows(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
@@ -63,12 +56,9 @@ def working_copies(rows: Iterable[WindowRow]) -> Windows:
     return Windows({(row.organization_id, row.id): _window(row) for row in rows})
 
 
-def writes(found: Windows) -> list[Statement[None]]:
-    """The statement that writes the windows that were changed; none when none was."""
-    if not found.changed:
-        return []
-    rows = [_row(*key, found.by_id[key]) for key in found.changed]
-    return [_write(rows)]
+def changed(found: Windows) -> list[WindowRow]:
+    """The windows that must be written, as rows."""
+    return [_row(*key, found.by_id[key]) for key in found.changed]
 
 
 async def read(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]) -> dict[UUID, Window]:
