@@ -98,7 +98,7 @@ async def run(config: Config) -> None:
     app = build(config, Jobs(config.database_url, db, teller, lambda: datetime.now(UTC)))
     try:
         async with app.open_async():
-            await app.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=True)
+            await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=20)
     finally:
         await teller.close()
         await db.close()
