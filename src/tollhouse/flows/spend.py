@@ -90,8 +90,7 @@ class Teller:
         except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
             await self._disconnect()
             log.warning("teller: the database does not answer", error=str(error).strip(), operations=len(batch))
-            refusal = Overloaded("The database does not answer at the moment; try again shortly.")
-            answers = [refusal for _ in batch]
+            answers = [Overloaded("The database does not answer at the moment; try again shortly.") for _ in batch]
         except Exception as error:
             await self._disconnect()
             if len(batch) > 1:  # one of them is at fault: each alone, so that the others do not suffer
@@ -110,7 +109,9 @@ class Teller:
                 operation.result.set_result(answer)  # type: ignore[arg-type]  # each operation's own kind of answer
 
     async def _attempt(self, batch: list[AnyOperation]) -> list[object]:
-        if self._connection is None or self._connection.closed:
+        if self._connection is not None and self._connection.closed:
+            await self._disconnect()
+        if self._connection is None:
             self._connection = await connect_teller(self._url)
         answers, self._catalogue = await serve(self._connection, batch, self._clock(), self._catalogue, self._mode)
         return answers
