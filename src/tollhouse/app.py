@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import msgspec
@@ -39,7 +40,7 @@ class App:
         self._api: ASGIApp | None = None
         self._db: Database | None = None
         self._pumps: Pumps | None = None
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._parts = AsyncExitStack()  # what was opened, closed in reverse
         self._drain: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +73,7 @@ class App:
             await self._start()
         except Exception as error:
             log.error("the server cannot start", exc_info=error)
+            await self._parts.aclose()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -79,8 +81,7 @@ class App:
         self.drain()
         if self._drain is not None:
             await self._drain
-        for close in reversed(self._closers):
-            await close()
+        await self._parts.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:
@@ -89,13 +90,14 @@ class App:
         secret, mode = config.secret_key.get_secret_value().encode(), config.mode
         self._db = db = Database(config.database_url)
         await db.open()
-        self._closers.append(db.close)
+        self._parts.push_async_callback(db.close)
         teller = Teller(config.database_url, mode, clock)
         await teller.open()
-        self._closers.append(teller.close)
+        self._parts.push_async_callback(teller.close)
         providers = Providers(secret)
-        self._closers.append(providers.close)
+        self._parts.push_async_callback(providers.close)
         self._pumps = Pumps(teller)
+        self._parts.push_async_callback(self._pumps.close, 0.0)
         identities = Identities(db, secret)
         self._gateway = routes.build(
             GatewayState(db, teller, self._pumps, providers, identities, secret, mode, clock, config.body_max_bytes)

@@ -63,7 +63,7 @@ def worker() -> None:
 
     settings = _with_database(config.load())
     logs.configure(settings.log_level)
-    _run(jobs.run(settings))
+    _run(jobs.run(settings, lambda: datetime.now(UTC)))
 
 
 @app.command()

@@ -3,7 +3,7 @@ what it does is decided again under the organisation's lock, so the result is th
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 import structlog
@@ -88,14 +88,14 @@ async def _configure(connection: psycopg.AsyncConnection[tuple[object, ...]]) ->
     await connection.commit()
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, clock: Callable[[], datetime]) -> None:
     """Works until SIGTERM or SIGINT, then finishes the job at hand."""
     assert config.database_url is not None
     db = Database(config.database_url)
-    teller = Teller(config.database_url, config.mode, lambda: datetime.now(UTC))
+    teller = Teller(config.database_url, config.mode, clock)
     await db.open()
     await teller.open()
-    app = build(config, Jobs(config.database_url, db, teller, lambda: datetime.now(UTC)))
+    app = build(config, Jobs(config.database_url, db, teller, clock))
     try:
         async with app.open_async():
             await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=20)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from tollhouse.core.errors import BadRequest
 from tollhouse.core.money import parse_credits
+from tollhouse.core.text import holds_nul
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -67,25 +68,11 @@ class StrictRequest(Request):
             raise BadRequest("The JSON of the body is nested too deep.") from error
         except (ValueError, msgspec.DecodeError) as error:
             raise BadRequest(f"The body is not valid JSON in UTF-8: {error}.") from error
-        if b"\\u0000" in body and any("\x00" in text for text in _texts(self._document)):
+        if b"\\u0000" in body and holds_nul(self._document):
             raise BadRequest("The body holds the character NUL (\\u0000), which no text may. Leave it out.")
 
     async def json(self) -> Any:
         return self._document
-
-
-def _texts(document: object) -> Iterable[str]:
-    """Every text of a JSON document, names of fields too."""
-    waiting = [document]
-    while waiting:
-        match waiting.pop():
-            case str() as text:
-                yield text
-            case list() as items:
-                waiting.extend(items)
-            case dict() as members:
-                waiting.extend(members)
-                waiting.extend(members.values())
 
 
 def _credits(value: object) -> int:

@@ -189,16 +189,7 @@ class KeyView(BaseModel):
 
     @classmethod
     def of(cls, row: ApiKey) -> Self:
-        return cls(
-            id=row.id,
-            name=row.name,
-            start=row.start,
-            scopes=row.scopes,
-            mode=row.mode,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-            created_at=row.created_at,
-        )
+        return cls.model_validate(row, from_attributes=True)
 
 
 class MadeKeyView(KeyView):
@@ -240,16 +231,7 @@ class EntitlementView(BaseModel):
 
     @classmethod
     def of(cls, row: Entitlement) -> Self:
-        return cls(
-            id=row.id,
-            organization_id=row.organization_id,
-            subject_id=row.subject_id,
-            model_id=row.model_id,
-            source=row.source,
-            note=row.note,
-            starts_at=row.starts_at,
-            expires_at=row.expires_at,
-        )
+        return cls.model_validate(row, from_attributes=True)
 
 
 class ClockView(BaseModel):

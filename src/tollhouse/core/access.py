@@ -173,18 +173,30 @@ def decide(ask: Ask, facts: Facts, takes: list[Take], account: Account, windows:
 
 def check_key(ask: Ask, facts: Facts) -> None:
     """Unauthenticated or Forbidden, when the key or its organisation may not make this call at all."""
-    if facts.suspended:
-        raise errors.Forbidden("This organisation is suspended. Its owner can ask the operator why.")
+    check_suspended(facts.suspended)
     if ask.key_id is None:
         return
     key = facts.key
-    if key is None or key.revoked_at is not None:
+    if key is None:
         raise errors.Unauthenticated("This API key was revoked. Use another one.")
-    if key.expires_at is not None and key.expires_at <= facts.now:
-        raise errors.Unauthenticated(f"This API key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC. Make a new one.")
+    check_alive(key.revoked_at, key.expires_at, facts.now)
     missing = sorted(ask.needs - key.scopes)
     if missing:
         raise errors.Forbidden(f"This API key has not the scope {missing[0]!r}. Use a key that has it.")
+
+
+def check_suspended(suspended: bool) -> None:
+    """Forbidden for an organisation that was suspended."""
+    if suspended:
+        raise errors.Forbidden("This organisation is suspended. Its owner can ask the operator why.")
+
+
+def check_alive(revoked_at: datetime | None, expires_at: datetime | None, now: datetime) -> None:
+    """Unauthenticated for a key that works no more at `now`, its organisation's own time."""
+    if revoked_at is not None:
+        raise errors.Unauthenticated("This API key was revoked. Use another one.")
+    if expires_at is not None and expires_at <= now:
+        raise errors.Unauthenticated(f"This API key expired at {expires_at:%Y-%m-%d %H:%M} UTC. Make a new one.")
 
 
 def quote_of(ask: Ask, facts: Facts) -> Quote:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from tollhouse.core.access import check_alive, check_suspended
 from tollhouse.core.errors import Forbidden, Unauthenticated
 from tollhouse.core.key import Mode, Scope, digest, looks_like_a_key
 from tollhouse.store import key as keys
@@ -55,13 +56,8 @@ async def authenticate(db: Database, secret: bytes, credential: str | None, now:
     """The caller whose key this is, looked up afresh. Unauthenticated when the key is missing, unknown, revoked or
     expired (by the organisation's own time), Forbidden when the organisation is suspended."""
     found = await _look_up(db, digest(secret, _key(credential)))
-    if found.revoked_at is not None:
-        raise Unauthenticated("This API key was revoked. Use another one.")
-    own_time = now + timedelta(microseconds=found.clock_offset_micros)
-    if found.expires_at is not None and found.expires_at <= own_time:
-        raise Unauthenticated(f"This API key expired at {found.expires_at:%Y-%m-%d %H:%M} UTC. Make a new one.")
-    if found.suspended_at is not None:
-        raise Forbidden("This organisation is suspended. Its owner can ask the operator why.")
+    check_suspended(found.suspended_at is not None)
+    check_alive(found.revoked_at, found.expires_at, now + timedelta(microseconds=found.clock_offset_micros))
     return Caller(found.organization_id, found.id, frozenset(found.scopes), found.mode)
 
 

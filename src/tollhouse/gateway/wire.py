@@ -5,13 +5,14 @@ understands pass through as they came. Source: OpenAI's API reference, chat comp
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tollhouse.core.errors import BadRequest, LimitExceeded, Overloaded, TollhouseError
+from tollhouse.core.text import holds_nul
 from tollhouse.core.token import count_messages, upper_bound
 
 Tokens = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -173,20 +174,8 @@ def _too_deep() -> BadRequest:
 
 def _check_text(body: bytes) -> None:
     """NUL characters are refused: no store and no provider takes them. (Lone surrogates do not parse at all.)"""
-    if b"\\u0000" in body and any("\0" in text for text in _strings(msgspec.json.decode(body))):
+    if b"\\u0000" in body and holds_nul(msgspec.json.decode(body)):
         raise BadRequest("The text holds a NUL character (\\u0000). Take it out.")
-
-
-def _strings(value: object) -> Iterator[str]:
-    pending = [value]
-    while pending:
-        match pending.pop():
-            case str(text):
-                yield text
-            case dict(fields):
-                pending += [*fields.keys(), *fields.values()]
-            case list(items):
-                pending += items
 
 
 def input_bound(request: ChatRequest) -> int:
