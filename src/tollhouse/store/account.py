@@ -74,7 +74,7 @@ _due = Rows(
        WHERE organization_id = $1::uuid
          AND ((active AND remaining_micros > 0 AND remaining_micros > reserved_micros AND expires_at <= $2::timestamptz)
               OR (NOT active AND effective_at <= $2::timestamptz))
-       ORDER BY expires_at, created_at, id""",
+       ORDER BY expires_at, created_at, source, id""",
 )
 _next_event = Rows(
     _Moment,
