@@ -89,7 +89,7 @@ async def _configure(connection: psycopg.AsyncConnection[tuple[object, ...]]) ->
 
 
 async def run(config: Config, clock: Callable[[], datetime]) -> None:
-    """Works until SIGTERM or SIGINT, then finishes the job at hand."""
+    """Works until SIGTERM or SIGINT; the job at hand has 5 s to finish, and is safe to cut."""
     assert config.database_url is not None
     db = Database(config.database_url)
     teller = Teller(config.database_url, config.mode, clock)
@@ -98,7 +98,7 @@ async def run(config: Config, clock: Callable[[], datetime]) -> None:
     app = build(config, Jobs(config.database_url, db, teller, clock))
     try:
         async with app.open_async():
-            await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=20)
+            await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=5)
     finally:
         await teller.close()
         await db.close()
