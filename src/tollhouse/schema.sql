@@ -146,7 +146,12 @@ CREATE TABLE capability (
     estimated_micros bigint  NOT NULL CHECK (estimated_micros > 0),         -- at multiplier 1000
     is_active        boolean NOT NULL DEFAULT true,
     created_at       timestamptz NOT NULL DEFAULT now(),
-    updated_at       timestamptz NOT NULL DEFAULT now()
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    instructions     text    NOT NULL DEFAULT '',                           -- to the model; '': only reserved for, never run here
+    input_schema     jsonb,                                                 -- JSON schema of what is sent to be run
+    answer_schema    jsonb,                                                 -- JSON schema of the answer
+    max_output_tokens integer NOT NULL DEFAULT 1024 CHECK (max_output_tokens > 0),
+    CONSTRAINT capability_runs_whole CHECK (instructions = '' OR (input_schema IS NOT NULL AND answer_schema IS NOT NULL))
 );
 
 CREATE TABLE plan_capability (
@@ -308,11 +313,14 @@ CREATE TABLE usage_limit (
     subject_id      uuid,
     model_id        text   REFERENCES model (id),
     meter           text   NOT NULL CHECK (meter IN ('messages', 'tokens')),
-    period          text   NOT NULL CHECK (period IN ('day', 'week', 'month', 'lifetime')),
+    period          text   NOT NULL,
     maximum         bigint NOT NULL CHECK (maximum >= 0),
-    created_at      timestamptz NOT NULL,
-    PRIMARY KEY (organization_id, id)
+    created_at      timestamptz NOT NULL,                              -- the organisation's time: it counts from then on
+    ended_at        timestamptz,                                       -- replaced or taken back: binds no more, its counters stay
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT usage_limit_period_check CHECK (period IN ('minute', 'day', 'week', 'month', 'lifetime'))
 );
+CREATE INDEX usage_limit_in_force ON usage_limit (organization_id) WHERE ended_at IS NULL;
 
 -- --------------------------------------------------------------------------------------------------------------- ledger
 
@@ -329,6 +337,9 @@ CREATE TABLE credit_balance (
     period_start              timestamptz NOT NULL,
     period_end                timestamptz NOT NULL,
     next_due_at               timestamptz NOT NULL,             -- earliest of: period end, a grant's begin or end
+    low_armed                 boolean NOT NULL DEFAULT true,    -- a notice of its kind goes out at the next crossing
+    depleted_armed            boolean NOT NULL DEFAULT true,
+    period_seq                bigint NOT NULL DEFAULT 0,        -- of the last transaction before this period
     CHECK (period_start < period_end)
 ) WITH (fillfactor = 50);
 CREATE INDEX credit_balance_due ON credit_balance (next_due_at);
@@ -407,6 +418,7 @@ CREATE TABLE reservation (
     charged_micros   bigint CHECK (charged_micros >= 0),
     closed_at        timestamptz,
     reason           text,                                       -- of a release
+    metadata         jsonb,                                      -- the host application's own words about it
     CHECK ((state = 'pending') = (closed_at IS NULL)),
     CHECK (state <> 'settled' OR charged_micros IS NOT NULL),
     PRIMARY KEY (organization_id, id)
@@ -425,6 +437,17 @@ CREATE TABLE quota_window (
     starts_at       timestamptz NOT NULL,
     used            bigint NOT NULL CHECK (used >= 0),
     reserved        bigint NOT NULL CHECK (reserved >= 0),
+    capability      text   NOT NULL DEFAULT '',
+    limit_id        uuid,                                        -- the usage_limit it counts for; NULL: a plan's or a model's
+    PRIMARY KEY (organization_id, id)
+) WITH (fillfactor = 50);
+
+-- Requests of the last minute by the second, for limits per minute: never more than the limit in any sixty seconds.
+CREATE TABLE request_rate (
+    organization_id uuid  NOT NULL,
+    id              uuid  NOT NULL,                              -- derived like that of a window
+    subject_id      uuid  NOT NULL,
+    seconds         jsonb NOT NULL,                              -- [[epoch second, requests]...], oldest first
     PRIMARY KEY (organization_id, id)
 ) WITH (fillfactor = 50);
 
@@ -528,10 +551,50 @@ CREATE TABLE idempotency (
     endpoint        text     NOT NULL,
     key             text     NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     body_hash       bytea    NOT NULL,
-    status          smallint NOT NULL,
-    response        jsonb    NOT NULL,
+    status          smallint,                                    -- NULL: still running
+    response        jsonb,
     created_at      timestamptz NOT NULL,
-    PRIMARY KEY (organization_id, endpoint, key)
+    reservation_id  uuid,                                        -- of the call that it is, once admitted
+    PRIMARY KEY (organization_id, endpoint, key),
+    CONSTRAINT idempotency_answered CHECK ((status IS NULL) = (response IS NULL) AND (status IS NOT NULL OR reservation_id IS NOT NULL))
+);
+
+-- Told once per organisation, kind and UTC day, in the commit that took the credits.
+CREATE TABLE notice (
+    organization_id  uuid   NOT NULL,
+    kind             text   NOT NULL CHECK (kind IN ('low_balance', 'depleted')),
+    day              date   NOT NULL,                            -- the organisation's own
+    available_micros bigint NOT NULL,
+    threshold_micros bigint NOT NULL,
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, kind, day)
+);
+
+-- Usage of a day by who, what and how; only of days that are over. Recomputed from the events, never counted up.
+CREATE TABLE usage_day (
+    organization_id     uuid   NOT NULL,
+    day                 date   NOT NULL,                         -- UTC, of usage_event.recorded_at
+    subject_id          uuid   NOT NULL,
+    channel             text   NOT NULL,
+    capability          text   NOT NULL,                         -- '': none
+    model_id            text   NOT NULL,                         -- '': none
+    requests            bigint NOT NULL,
+    messages            bigint NOT NULL,
+    trial_messages      bigint NOT NULL,
+    estimated           bigint NOT NULL,                         -- requests whose usage the provider did not say
+    input_tokens        bigint NOT NULL,
+    cached_input_tokens bigint NOT NULL,
+    output_tokens       bigint NOT NULL,
+    reasoning_tokens    bigint NOT NULL,
+    cost_nanos          bigint NOT NULL,
+    charged_micros      bigint NOT NULL,
+    PRIMARY KEY (organization_id, day, subject_id, channel, capability, model_id)
+);
+
+-- The days that usage_day holds, of all organisations together.
+CREATE TABLE usage_day_done (
+    day     date PRIMARY KEY,
+    done_at timestamptz NOT NULL
 );
 
 CREATE TABLE audit (
@@ -558,8 +621,8 @@ DECLARE
     tenant CONSTANT text := 'organization_id = (SELECT app_organization())';
 BEGIN
     FOREACH name IN ARRAY ARRAY['member', 'end_user', 'api_key', 'connection', 'entitlement', 'usage_limit', 'credit_balance',
-                                'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request', 'attempt',
-                                'usage_event', 'idempotency', 'audit'] LOOP
+                                'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request_rate', 'request',
+                                'attempt', 'usage_event', 'idempotency', 'notice', 'usage_day', 'audit'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, tenant, tenant);
@@ -567,11 +630,11 @@ BEGIN
         EXECUTE format('CREATE POLICY owner ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', name);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['end_user', 'api_key', 'connection', 'entitlement', 'usage_limit', 'credit_balance',
-                                'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request', 'attempt',
-                                'usage_event', 'idempotency'] LOOP
+                                'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request_rate', 'request',
+                                'attempt', 'usage_event', 'idempotency', 'notice'] LOOP
         EXECUTE format('CREATE POLICY teller ON %I TO tollhouse_teller USING (true) WITH CHECK (true)', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['credit_balance', 'reservation', 'usage_event', 'idempotency'] LOOP
+    FOREACH name IN ARRAY ARRAY['credit_balance', 'reservation', 'usage_event', 'idempotency', 'notice', 'usage_day'] LOOP
         EXECUTE format('CREATE POLICY worker ON %I TO tollhouse_worker USING (true) WITH CHECK (true)', name);
     END LOOP;
 END $$;
@@ -604,22 +667,28 @@ GRANT INSERT, UPDATE ON plan, provider, model, model_price, rate_card, quality_l
 GRANT DELETE ON plan_capability, plan_capability_quality, plan_capability_model TO tollhouse_operator;
 
 GRANT SELECT ON organization, person, member, end_user, api_key, entitlement, usage_limit, credit_balance, credit_grant,
-    credit_transaction, reservation, quota_window, request, attempt, usage_event, idempotency, audit TO tollhouse_web;
+    credit_transaction, reservation, quota_window, request_rate, request, attempt, usage_event, idempotency, notice, usage_day,
+    audit TO tollhouse_web;
 
 GRANT SELECT ON organization, end_user, api_key, connection, entitlement, usage_limit, credit_balance, credit_grant,
-    credit_transaction, reservation, quota_window, request, attempt, usage_event, idempotency TO tollhouse_teller;
+    credit_transaction, reservation, quota_window, request_rate, request, attempt, usage_event, idempotency, notice
+    TO tollhouse_teller;
 GRANT UPDATE (plan_id, pending_plan_id) ON organization TO tollhouse_teller;
-GRANT INSERT ON end_user, credit_transaction, usage_event TO tollhouse_teller;
-GRANT INSERT, UPDATE ON credit_balance, credit_grant, reservation, quota_window, request, attempt TO tollhouse_teller;
-GRANT INSERT, DELETE ON idempotency TO tollhouse_teller;
+GRANT INSERT ON end_user, credit_transaction, usage_event, notice TO tollhouse_teller;
+GRANT INSERT, UPDATE ON credit_balance, credit_grant, reservation, quota_window, request_rate, request, attempt TO tollhouse_teller;
+GRANT INSERT, UPDATE, DELETE ON idempotency TO tollhouse_teller;
 
 GRANT SELECT ON organization, credit_balance, reservation, usage_event TO tollhouse_worker;
 GRANT SELECT, DELETE ON idempotency TO tollhouse_worker;
+GRANT SELECT ON notice TO tollhouse_worker;
+GRANT SELECT, INSERT, DELETE ON usage_day TO tollhouse_worker;
+GRANT SELECT, INSERT, UPDATE ON usage_day_done TO tollhouse_worker;
 GRANT EXECUTE ON FUNCTION create_usage_partitions TO tollhouse_worker;
 
 GRANT SELECT, INSERT, UPDATE ON organization, person, member, end_user, api_key, connection, entitlement, usage_limit,
-    credit_balance, credit_grant, reservation, quota_window, request, attempt TO tollhouse_operator;
-GRANT SELECT, INSERT ON credit_transaction, usage_event, audit, idempotency TO tollhouse_operator;
+    credit_balance, credit_grant, reservation, quota_window, request_rate, request, attempt TO tollhouse_operator;
+GRANT SELECT, INSERT ON credit_transaction, usage_event, audit, idempotency, notice TO tollhouse_operator;
+GRANT SELECT ON usage_day, usage_day_done TO tollhouse_operator;
 
 -- --------------------------------------------------------------------------- look-ups before a tenant is known
 
@@ -635,3 +704,35 @@ CREATE FUNCTION find_api_key(wanted bytea)
     END;
 REVOKE ALL ON FUNCTION find_api_key FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION find_api_key TO tollhouse_web, tollhouse_operator;
+
+-- ------------------------------------------------------------------------------------------------------- reporting
+
+-- Credits of an organisation as decimals, for reports and for whoever looks with SQL. No decision is made on them: those
+-- are made under the organisation's lock (core/credit.py). 0 for an organisation that the caller cannot see.
+
+-- What has been consumed since the period began.
+CREATE FUNCTION get_used_this_period(wanted uuid) RETURNS numeric LANGUAGE sql STABLE
+    SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT coalesce((SELECT -sum(t.amount_micros) FROM credit_balance b
+                         JOIN credit_transaction t ON t.organization_id = b.organization_id
+                         WHERE b.organization_id = wanted AND t.type IN ('ai_consumption', 'late_settle')
+                           AND t.seq > b.period_seq), 0) / 1000000;
+    END;
+
+-- What is neither spent nor reserved; below zero: debt.
+CREATE FUNCTION get_available_credits(wanted uuid) RETURNS numeric LANGUAGE sql STABLE
+    SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT coalesce((SELECT remaining_micros - reserved_micros - debt_micros - overdraft_reserved_micros
+                         FROM credit_balance WHERE organization_id = wanted), 0)::numeric / 1000000;
+    END;
+
+-- The most that the next call may reserve: what is available, and the overdraft.
+CREATE FUNCTION get_spendable_credits(wanted uuid) RETURNS numeric LANGUAGE sql STABLE
+    SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT coalesce((SELECT greatest(0, remaining_micros - reserved_micros - debt_micros - overdraft_reserved_micros
+                                            + overdraft_limit_micros)
+                         FROM credit_balance WHERE organization_id = wanted), 0)::numeric / 1000000;
+    END;

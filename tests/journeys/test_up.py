@@ -62,11 +62,18 @@ class Run:
     def left_over(self, seconds: float) -> list[psutil.Process]:
         """Who of the family still lives after at most that time."""
         deadline = time.monotonic() + seconds
-        while alive := [one for one in self.family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]:
+        while alive := [one for one in self.family if _lives(one)]:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)
         return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:

@@ -1,0 +1,29 @@
+-- Everything that 0003_ledger.up.sql made. What the older version cannot hold (counters of limits that it does not know, calls
+-- that still run under an idempotency key) goes with it.
+
+DROP FUNCTION get_used_this_period, get_available_credits, get_spendable_credits;
+DROP TABLE usage_day_done, usage_day, notice, request_rate;
+
+DELETE FROM idempotency WHERE status IS NULL;
+ALTER TABLE idempotency
+    DROP CONSTRAINT idempotency_answered,
+    DROP COLUMN reservation_id,
+    ALTER COLUMN response SET NOT NULL,
+    ALTER COLUMN status SET NOT NULL;
+REVOKE UPDATE ON idempotency FROM tollhouse_teller;
+
+DELETE FROM quota_window WHERE limit_id IS NOT NULL OR capability <> '';
+ALTER TABLE quota_window DROP COLUMN limit_id, DROP COLUMN capability;
+ALTER TABLE reservation DROP COLUMN metadata;
+ALTER TABLE credit_balance DROP COLUMN period_seq, DROP COLUMN depleted_armed, DROP COLUMN low_armed;
+
+DROP INDEX usage_limit_in_force;
+DELETE FROM usage_limit WHERE ended_at IS NOT NULL OR period = 'minute';
+ALTER TABLE usage_limit
+    DROP COLUMN ended_at,
+    DROP CONSTRAINT usage_limit_period_check,
+    ADD CONSTRAINT usage_limit_period_check CHECK (period IN ('day', 'week', 'month', 'lifetime'));
+
+ALTER TABLE capability
+    DROP CONSTRAINT capability_runs_whole,
+    DROP COLUMN max_output_tokens, DROP COLUMN answer_schema, DROP COLUMN input_schema, DROP COLUMN instructions;
