@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from tests.api.conftest import Api
-from tollhouse.core.access import Ask
+from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.key import end_user_id
 from tollhouse.core.price import Usage
 from tollhouse.flows.operation import Admit, Outcome, Settle
@@ -28,10 +28,10 @@ async def call_a_model(client: Api, organization_id: str, user: str | None = Non
     """Reserves for a thousand tokens of the sandbox, and settles half of them."""
     id_ = UUID(organization_id)
     subject = id_ if user is None else end_user_id(id_, user)
-    ask = Ask(id_, None, subject, "api", "sandbox", 1000, 500)
+    ask = Ask(id_, None, subject, "api", CallWant("sandbox", Size(1000, 500)))
     admitted = await client.teller.admit(Admit(id_, ask, "test", False, user))
     if settled:
-        await client.teller.settle(Settle(id_, admitted.id, Usage(500, 100), Outcome("done"), "sandbox"))
+        await client.teller.do(Settle(id_, admitted.id, Usage(500, 100), Outcome("done"), "sandbox"))
     return admitted.id
 
 
@@ -75,17 +75,15 @@ async def test_what_a_running_call_holds_is_reserved_and_what_it_used_is_counted
     assert Decimal(found["available"]) == 525 - used - reserved
     assert Decimal(found["monthly"]) + Decimal(found["bonus"]) == 525 - used
     assert sum(Decimal(one["reserved"]) for one in found["grants"]) == reserved
-    await client.teller.settle(Settle(UUID(organization_id), running, Usage(1, 1), Outcome("done"), "sandbox"))
+    await client.teller.do(Settle(UUID(organization_id), running, Usage(1, 1), Outcome("done"), "sandbox"))
 
 
 async def test_an_overdraft_may_be_spent_and_its_use_shows_as_debt(client: Api) -> None:
     organization_id = await client.organization("free")
     await client.order("PUT", f"/organizations/{organization_id}/overdraft", {"credits": "30"})
-    ask = Ask(UUID(organization_id), None, UUID(organization_id), "api", "sandbox", 600_000, 1)
+    ask = Ask(UUID(organization_id), None, UUID(organization_id), "api", CallWant("sandbox", Size(600_000, 1)))
     admitted = await client.teller.admit(Admit(UUID(organization_id), ask, "test", False))
-    await client.teller.settle(
-        Settle(UUID(organization_id), admitted.id, Usage(500_000, 0), Outcome("done"), "sandbox")
-    )
+    await client.teller.do(Settle(UUID(organization_id), admitted.id, Usage(500_000, 0), Outcome("done"), "sandbox"))
     found = await client.balance(await client.key(organization_id))
     assert (found["available"], found["spendable"], found["debt"], found["overdraft_limit"]) == ("-5", "25", "5", "30")
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.api.conftest import Api, Reply
-from tollhouse.core.access import Ask
+from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.key import looks_like_a_key
 from tollhouse.flows.operation import Admit
 
@@ -266,7 +266,9 @@ async def test_a_moved_clock_answers_when_everything_due_is_done(client: Api) ->
     key = await client.key(organization_id)
     await client.grant(organization_id, "7", "k1", expires_at=(datetime.now(UTC) + timedelta(days=3)).isoformat())
     for _ in range(3):
-        await client.teller.admit(Admit(id_, Ask(id_, None, id_, "api", "sandbox", 1000, 500), "test", False))
+        await client.teller.admit(
+            Admit(id_, Ask(id_, None, id_, "api", CallWant("sandbox", Size(1000, 500))), "test", False)
+        )
     before = await client.balance(key)
     assert Decimal(before["reserved"]) > 0
     reply = await client.order("POST", f"/organizations/{organization_id}/clock", {"now": before["period_end"]})

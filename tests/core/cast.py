@@ -7,7 +7,8 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from tollhouse.core.access import Ask, Catalogue, Facts, KeyFacts, Plan
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
+from tollhouse.core.catalogue import Catalogue, Plan
 from tollhouse.core.credit import PRIORITY, Account, Balance, Grant, Source
 from tollhouse.core.period import month_containing
 from tollhouse.core.price import Price, Quote, RateCard, Usage
@@ -97,9 +98,22 @@ def facts(**changes: Any) -> Facts:
     return replace(Facts(NOON, plan(), False, key(), False, catalogue(), "test"), **changes)
 
 
-def ask(**changes: Any) -> Ask:
-    usual = Ask(ORGANIZATION, KEY, SOMEBODY, "api", "small", 1_000, 100, needs=frozenset({"gateway"}))
-    return replace(usual, **changes)
+def call(
+    model_id: str = "small",
+    input_tokens: int = 1_000,
+    output_tokens: int | None = 100,
+    sandbox_tokens: int | None = None,
+    answers: int = 1,
+) -> CallWant:
+    return CallWant(model_id, Size(input_tokens, output_tokens, sandbox_tokens), answers)
+
+
+def ask(want: CallWant | CapabilityWant | CreditsWant | None = None, **changes: Any) -> Ask:
+    """For a call of `small`, 1,000 tokens in and 100 out, if nothing else is said; with `subject_id`, `key_id`,
+    `channel` or `needs` of another, the rest is about the call."""
+    about = {name: changes.pop(name) for name in ("subject_id", "key_id", "channel", "needs") if name in changes}
+    usual = Ask(ORGANIZATION, KEY, SOMEBODY, "api", want or call(**changes), needs=frozenset({"gateway"}))
+    return replace(usual, **about)
 
 
 moments = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))

@@ -30,11 +30,14 @@ from tests.core.cast import (
     price,
 )
 from tollhouse.core import errors
-from tollhouse.core.access import OUTPUT_TOKENS_MIN, Admission, Ask, Facts, LimitState, decide, quote_of, takes_of
+from tollhouse.core.access import OUTPUT_TOKENS_MIN, Admission, LimitState, decide, quote_of
+from tollhouse.core.ask import Ask, Facts
 from tollhouse.core.credit import Account
+from tollhouse.core.limits import takes_of
 from tollhouse.core.period import end_of, start_of
 from tollhouse.core.price import RateCard, Usage
 from tollhouse.core.quota import Windows
+from tollhouse.core.rate import Rates
 from tollhouse.core.routing import Route
 
 SMALL: dict[str, object] = {"model_id": "small"}
@@ -49,7 +52,7 @@ def credits_of(micros: int) -> Account:
 
 def decided(asked: Ask, given: Facts, books: Account | None = None, windows: Windows | None = None) -> Admission:
     books = credits_of(500 * CREDIT) if books is None else books
-    return decide(asked, given, takes_of(asked, given), books, Windows() if windows is None else windows)
+    return decide(asked, given, takes_of(asked, given), books, Windows() if windows is None else windows, Rates())
 
 
 def refused(asked: Ask, given: Facts, books: Account | None = None, windows: Windows | None = None) -> Any:
@@ -79,9 +82,9 @@ def test_an_admission_takes_credits_messages_and_tokens_in_one_step() -> None:
     admission = decided(ask(), facts(), books, windows)
     assert admission.hold.amount_micros == books.balance.reserved_micros == USUAL_PRICE
     assert reserved(windows) == {("messages", ""): 1, ("messages", "small"): 1, ("tokens", ""): 1_100}
-    assert (admission.output_tokens, admission.trial, admission.trial_remaining) == (100, False, None)
+    assert (admission.terms.output_tokens, admission.weighed.trial, admission.trial_remaining) == (100, None, None)
     assert (admission.messages, admission.tokens) == (None, None)
-    assert admission.route == Route("sandbox", None)
+    assert admission.terms.route == Route("sandbox", None)
 
 
 @given(st.integers(0, 50_000), st.integers(0, 20_000) | st.none(), st.integers(1, 5), st.integers(0, 3 * CREDIT))
@@ -96,8 +99,8 @@ def test_what_is_reserved_is_what_settling_it_would_charge(
         assert refusal.needed_micros > refusal.spendable_micros == micros
         assert windows.by_id == {}
         return
-    most = Usage(input_tokens, admission.output_tokens * answers)
-    assert admission.hold.amount_micros == admission.quote.charge_micros(most) <= micros
+    most = Usage(input_tokens, admission.terms.output_tokens * answers)
+    assert admission.hold.amount_micros == admission.terms.quote.charge_micros(most) <= micros
     assert reserved(windows)["tokens", ""] == most.tokens
 
 
@@ -107,7 +110,7 @@ def test_without_a_balance_that_cuts_it_the_output_is_what_caller_plan_and_model
 ) -> None:
     given_facts = with_models(model(max_output_tokens=of_model), plan=plan(max_output_tokens=of_plan))
     admission = decided(ask(output_tokens=wanted), given_facts, credits_of(10**6 * CREDIT))
-    assert admission.output_tokens == min(of_plan, of_model, of_plan if wanted is None else wanted)
+    assert admission.terms.output_tokens == min(of_plan, of_model, of_plan if wanted is None else wanted)
 
 
 @given(st.integers(0, 20_000), st.integers(0, 2 * CREDIT), st.integers(1, 4))
@@ -117,13 +120,13 @@ def test_the_balance_cuts_the_output_but_not_below_what_is_of_use(wanted: int, m
     least = min(cap, OUTPUT_TOKENS_MIN)
 
     def charge(output: int) -> int:
-        return quote_of(asked, facts()).charge_micros(Usage(asked.input_tokens, output * answers))
+        return quote_of(asked, "small", facts()).charge_micros(Usage(1_000, output * answers))
 
     if charge(least) > micros:
         refusal = refused(asked, facts(), books)
         assert refusal.needed_micros == charge(least)
     else:
-        output = decided(asked, facts(), books).output_tokens
+        output = decided(asked, facts(), books).terms.output_tokens
         assert least <= output <= cap
         assert charge(output) <= micros
         assert output == cap or charge(output + 1) > micros
@@ -131,9 +134,9 @@ def test_the_balance_cuts_the_output_but_not_below_what_is_of_use(wanted: int, m
 
 def test_an_answer_of_256_tokens_is_the_least_that_a_balance_may_cut_to() -> None:
     enough = 50_000 + 256 * 150
-    assert decided(ask(output_tokens=8_000), facts(), credits_of(enough)).output_tokens == 256
+    assert decided(ask(output_tokens=8_000), facts(), credits_of(enough)).terms.output_tokens == 256
     assert refused(ask(output_tokens=8_000), facts(), credits_of(enough - 1)).needed_micros == enough
-    assert decided(ask(output_tokens=10), facts(), credits_of(51_500)).output_tokens == 10
+    assert decided(ask(output_tokens=10), facts(), credits_of(51_500)).terms.output_tokens == 10
 
 
 def test_the_overdraft_may_pay_for_a_call() -> None:
@@ -144,7 +147,7 @@ def test_the_overdraft_may_pay_for_a_call() -> None:
 def test_on_a_channel_that_takes_no_credits_nothing_is_needed_and_limits_still_count() -> None:
     windows = Windows()
     admission = decided(ask(channel="chat"), facts(), credits_of(0), windows)
-    assert (admission.hold.amount_micros, admission.quote.charged) == (0, False)
+    assert (admission.hold.amount_micros, admission.terms.quote.charged) == (0, False)
     assert reserved(windows)["tokens", ""] == 1_100
 
 
@@ -161,7 +164,7 @@ def test_the_terms_are_those_in_force_at_the_organisations_time() -> None:
     known = catalogue(prices={"small": (newer, price())}, rates=rates)
     versions = []
     for days in range(3):
-        terms = quote_of(ask(), facts(catalogue=known, now=NOON + days * DAY))
+        terms = quote_of(ask(), "small", facts(catalogue=known, now=NOON + days * DAY))
         versions.append((terms.price.version, terms.rate.version))
     assert versions == [(1, 1), (2, 1), (2, 2)]
 
@@ -197,7 +200,7 @@ def test_a_limit_admits_exactly_what_it_says(given_facts: Facts, allowed: int, r
 def test_what_is_left_of_a_limit_counts_what_was_used_and_what_is_held() -> None:
     given_facts, windows = facts(plan=plan(daily_messages=9), entitled=False), Windows()
     admission = decided(ask(model_id="large"), given_facts, windows=windows)
-    for one in admission.takes:
+    for one in admission.weighed.windows:
         windows.settle(ORGANIZATION, one.window_id, one.amount, one.amount)
     again = decided(ask(model_id="large"), given_facts, windows=windows)
     assert (again.messages, again.trial_remaining) == (LimitState(9, 7, MIDNIGHT), 0)
@@ -206,7 +209,7 @@ def test_what_is_left_of_a_limit_counts_what_was_used_and_what_is_held() -> None
 def test_a_call_that_may_use_more_tokens_than_are_left_is_refused_even_if_a_shorter_one_would_fit() -> None:
     given_facts = facts(plan=plan(monthly_tokens=1_999))
     assert refused(ask(output_tokens=1_000), given_facts).code == "quota_exceeded"
-    assert decided(ask(output_tokens=999), given_facts).output_tokens == 999
+    assert decided(ask(output_tokens=999), given_facts).terms.output_tokens == 999
 
 
 def test_messages_count_for_each_person_and_tokens_for_the_organisation() -> None:
@@ -238,7 +241,7 @@ def test_counters_without_a_limit_are_kept_so_that_a_limit_set_later_finds_the_t
 def test_a_premium_model_is_tried_as_often_as_its_trial_says() -> None:
     windows = Windows()
     found = [decided(ask(model_id="large"), facts(), windows=windows) for _ in range(2)]
-    assert [(one.trial, one.trial_remaining) for one in found] == [(True, 1), (True, 0)]
+    assert [(one.weighed.trial is not None, one.trial_remaining) for one in found] == [(True, 1), (True, 0)]
     assert refused(ask(model_id="large"), facts(), windows=windows).code == "trial_expired"
     decided(ask(model_id="large", subject_id=UUID(int=99)), facts(), windows=windows)
 
@@ -247,7 +250,7 @@ def test_whoever_has_unlocked_a_model_needs_no_trial() -> None:
     windows = Windows()
     for _ in range(3):
         admission = decided(ask(model_id="large"), facts(entitled=True), windows=windows)
-        assert (admission.trial, admission.trial_remaining) == (False, None)
+        assert (admission.weighed.trial, admission.trial_remaining) == (None, None)
     assert ("trial_messages", "large") not in reserved(windows)
 
 

@@ -8,15 +8,15 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from tollhouse.core.access import Ask
-from tollhouse.core.credit import Balance, Source
+from tollhouse.core.ask import Ask, CallWant, Size
+from tollhouse.core.credit import Source
+from tollhouse.core.fund import first_balance, new_grant
+from tollhouse.core.fund import give as book
 from tollhouse.core.key import ordered_id
-from tollhouse.core.period import month_containing
 from tollhouse.core.price import Usage
 from tollhouse.flows import fund
 from tollhouse.flows.operation import Admit, Outcome, Settle
 from tollhouse.flows.spend import Teller
-from tollhouse.store import account as accounts
 from tollhouse.store import organization as organizations
 from tollhouse.store.db import OperatorTx
 from tollhouse.store.organization import Organization
@@ -56,12 +56,10 @@ async def change(url: str, statement: LiteralString, *parameters: Any) -> None:
 async def found(url: str, now: datetime, micros: int = 0, plan_id: str = "pro") -> UUID:
     """An organisation whose first period begins now, with one grant of so many micro-credits that never ends."""
     id_ = ordered_id(now, os.urandom(10))
-    period = month_containing(now, now)
     async with await AsyncConnection.connect(url) as connection:
         tx = OperatorTx(connection)
         await organizations.insert(tx, Organization(id_, "Hers", "team", "general", plan_id, None, now, 0, None, now))
-        balance = Balance(id_, 0, 0, 0, 0, 0, 0, 0, period.start, period.end, next_due_at=period.end)
-        await organizations.insert_balance(tx, balance)
+        await organizations.insert_balance(tx, first_balance(id_, now, now))
     if micros:
         await give(url, id_, micros, now)
     return id_
@@ -76,9 +74,9 @@ async def give(
         locked = await fund.lock_one(tx, organization_id)
         assert locked is not None
         account = await fund.load_account(tx, locked)
-        grant = fund.new_grant(source, micros, now, **about)
-        await fund.give(tx, account, grant, now, "somebody")
-        await accounts.write(tx, account)
+        grant = new_grant(ordered_id(now, os.urandom(10)), source, micros, now, **about)
+        book(account, grant, now, "somebody")
+        await fund.write(tx, account, [grant])
     return grant.id
 
 
@@ -95,10 +93,16 @@ async def add_key(url: str, organization_id: UUID) -> UUID:
     return id_
 
 
-def ask(organization_id: UUID, model_id: str = "sandbox", **about: Any) -> Admit:
+def ask(
+    organization_id: UUID,
+    model_id: str = "sandbox",
+    input_tokens: int = 1_000,
+    output_tokens: int | None = 100,
+    **about: Any,
+) -> Admit:
     """1,000 tokens of input and 100 of output, if nothing else is said."""
-    usual = Ask(organization_id, None, SOMEBODY, "api", model_id, 1_000, 100)
-    return Admit(organization_id, replace(usual, **about), "/v1/chat/completions", False)
+    usual = Ask(organization_id, None, SOMEBODY, "api", CallWant(model_id, Size(input_tokens, output_tokens)))
+    return Admit(organization_id, replace(usual, **about), "/v1/chat/completions")
 
 
 def settle(organization_id: UUID, reservation_id: UUID, usage: Usage | None = None) -> Settle:

@@ -1,11 +1,14 @@
 """What begins and ends with time: nothing depends on a job having run."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
 
 from tests.flows.cast import (
     CREDIT,
@@ -21,13 +24,13 @@ from tests.flows.cast import (
     rows,
     settle,
 )
+from tollhouse.core.catalogue import Plan
 from tollhouse.core.period import months_after
 from tollhouse.core.price import Usage
 from tollhouse.flows import fund
 from tollhouse.flows.operation import CatchUp, Release
 from tollhouse.flows.seed import DEMO_ID
 from tollhouse.flows.spend import Teller
-from tollhouse.store import account as accounts
 from tollhouse.store import catalogue
 from tollhouse.store.db import OperatorTx
 
@@ -91,7 +94,7 @@ async def test_a_call_across_the_reset_is_paid_by_the_old_period_and_its_rest_en
     await move(books, DEMO_ID, timedelta(days=31))
     await teller.do(CatchUp(DEMO_ID))
     assert await balance(books, DEMO_ID) == (MONTHLY + WELCOME + SANDBOX_PRICE, SANDBOX_PRICE, 0)
-    settled = await teller.settle(settle(DEMO_ID, running.id, Usage(500, 50)))
+    settled = await teller.do(settle(DEMO_ID, running.id, Usage(500, 50)))
     half = SANDBOX_PRICE // 2
     assert settled.available_micros == MONTHLY + WELCOME
     assert (await ledger(books, DEMO_ID))[2:] == [
@@ -107,7 +110,7 @@ async def test_a_call_across_the_reset_that_is_released_gives_nothing_to_the_new
 ) -> None:
     running = await teller.admit(ask(DEMO_ID))
     await move(books, DEMO_ID, timedelta(days=31))
-    assert await teller.do(Release(DEMO_ID, running.id, FAILED)) == MONTHLY + WELCOME
+    assert (await teller.do(Release(DEMO_ID, running.id, FAILED))).available_micros == MONTHLY + WELCOME
     assert await balance(books, DEMO_ID) == (MONTHLY + WELCOME, 0, 0)
 
 
@@ -116,7 +119,7 @@ async def test_debt_is_carried_into_the_new_period_and_paid_by_its_allocation(
 ) -> None:
     hers = await found(books, clock(), SANDBOX_PRICE)
     running = await teller.admit(ask(hers))
-    await teller.settle(settle(hers, running.id, Usage(1_000, 200)))
+    await teller.do(settle(hers, running.id, Usage(1_000, 200)))
     clock.move(days=31)
     await teller.do(CatchUp(hers))
     assert (await ledger(books, hers))[3:] == [
@@ -184,15 +187,47 @@ async def test_the_next_moment_of_interest_is_the_earliest_of_all(books: str, te
     )
 
 
-async def test_a_welcome_bonus_is_given_once_in_a_lifetime(books: str, clock: Clock) -> None:
+async def test_the_books_themselves_refuse_a_second_allocation_and_a_second_welcome(books: str, clock: Clock) -> None:
     hers = await found(books, clock())
+    plan = await pro(books)
+    async with await AsyncConnection.connect(books) as connection:
+        await fund.begin(OperatorTx(connection), hers, plan, clock())
+    for once in (plan, replace(plan, monthly_credits_micros=0)):
+        with pytest.raises(UniqueViolation):
+            async with await AsyncConnection.connect(books) as connection:
+                await fund.begin(OperatorTx(connection), hers, once, clock())
+    assert await ledger(books, hers) == OPENING
+
+
+async def test_a_clock_that_stepped_back_begins_no_period_again(books: str, teller: Teller, clock: Clock) -> None:
+    hers = await found(books, clock())
+    first, ends = clock(), months_after(clock(), 1)
+    clock.now = ends
+    await teller.do(CatchUp(hers))
+    booked = await ledger(books, hers)
+    clock.now = first
     async with await AsyncConnection.connect(books) as connection:
         tx = OperatorTx(connection)
-        plan = (await catalogue.load(tx)).plans["pro"]
-        for _ in range(2):
-            locked = await fund.lock_one(tx, hers)
-            assert locked is not None
-            account = await fund.load_account(tx, locked)
-            await fund.welcome(tx, account, plan, clock())
-            await accounts.write(tx, account)
-    assert await ledger(books, hers) == [("welcome_bonus", WELCOME)]
+        locked = await fund.lock_one(tx, hers)
+        assert locked is not None
+        await fund.catch_up(tx, locked, await catalogue.load(tx), clock())
+    for clock.now in (first, ends):
+        await teller.do(CatchUp(hers))
+    assert await ledger(books, hers) == booked == [("plan_allocation", MONTHLY)]
+
+
+async def test_what_was_booked_before_a_period_is_told_apart_from_what_it_books(
+    books: str, teller: Teller, clock: Clock
+) -> None:
+    hers = await found(books, clock(), CREDIT)
+    await give(books, hers, CREDIT, clock(), "promo", expires_at=months_after(clock(), 1))
+    clock.now = months_after(clock(), 1)
+    await teller.do(CatchUp(hers))
+    query = "SELECT period_seq, seq FROM credit_balance WHERE organization_id = %s"
+    assert await rows(books, query, hers) == [(3, 4)]
+    assert (await ledger(books, hers))[2:] == [("expiry", -CREDIT), ("plan_allocation", MONTHLY)]
+
+
+async def pro(url: str) -> Plan:
+    async with await AsyncConnection.connect(url) as connection:
+        return (await catalogue.load(OperatorTx(connection))).plans["pro"]

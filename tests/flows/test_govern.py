@@ -14,7 +14,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.conftest import TEST_SECRET
-from tollhouse.core.access import Ask
+from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.credit import TRANSACTION_OF, Source
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, Mismatch, NotFound
 from tollhouse.core.key import digest, end_user_id
@@ -106,7 +106,7 @@ async def teller(database_url: str) -> AsyncIterator[Teller]:
 
 async def reserve(teller: Teller, organization_id: UUID, input_tokens: int) -> Admitted:
     """A call that has not been answered yet: a million input tokens of the sandbox cost 50 credits."""
-    ask = Ask(organization_id, None, organization_id, "api", "sandbox", input_tokens, 1)
+    ask = Ask(organization_id, None, organization_id, "api", CallWant("sandbox", Size(input_tokens, 1)))
     return await teller.admit(Admit(organization_id, ask, "test", False))
 
 

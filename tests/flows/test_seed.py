@@ -16,7 +16,7 @@ from psycopg import sql
 
 import tollhouse
 from tollhouse.core import vault
-from tollhouse.core.access import Catalogue
+from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.key import digest, looks_like_a_key
 from tollhouse.flows.seed import DEMO_ID, Seeded, SeedInput, VendorConnectionInput, seed
 from tollhouse.store import catalogue

@@ -29,8 +29,7 @@ from tests.flows.cast import (
 )
 from tollhouse.core.errors import NotFound, TrialExpired
 from tollhouse.core.price import Usage
-from tollhouse.flows.batch import LEASE
-from tollhouse.flows.operation import Admitted, AnyOperation, Reap, Release, Renew, Settled
+from tollhouse.flows.operation import LEASE, Admitted, AnyOperation, Reap, Release, Renew, Renewed, Settled
 from tollhouse.flows.spend import Teller
 
 HALF = Usage(500, 50)
@@ -57,8 +56,10 @@ async def test_a_call_is_charged_what_it_used_and_the_rest_is_free_again(
 ) -> None:
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
-    settled = await teller.settle(settle(hers, admitted.id, HALF))
-    assert settled == Settled(SANDBOX_PRICE // 2, 325_000, CREDIT - SANDBOX_PRICE // 2, False)
+    settled = await teller.do(settle(hers, admitted.id, HALF))
+    assert settled == Settled(
+        SANDBOX_PRICE // 2, 325_000, -SANDBOX_PRICE // 2, CREDIT - SANDBOX_PRICE // 2, late=False, replayed=False
+    )
     assert await balance(books, hers) == (CREDIT - SANDBOX_PRICE // 2, 0, 0)
     assert await counters(books, hers) == {
         ("messages", ""): (1, 0),
@@ -71,8 +72,8 @@ async def test_a_call_is_charged_what_it_used_and_the_rest_is_free_again(
 async def test_a_settlement_that_is_repeated_charges_once(books: str, teller: Teller, clock: Clock) -> None:
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
-    first = await teller.settle(settle(hers, admitted.id))
-    again = await teller.settle(settle(hers, admitted.id, HALF))
+    first = await teller.do(settle(hers, admitted.id))
+    again = await teller.do(settle(hers, admitted.id, HALF))
     assert (again.charged_micros, again.replayed) == (first.charged_micros, True)
     assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("ai_consumption", -SANDBOX_PRICE)]
 
@@ -82,9 +83,7 @@ async def test_two_processes_that_settle_the_same_call_charge_it_once(books: str
     admitted = await teller.admit(ask(hers))
     other = Teller(books, "test", clock)
     await other.open()
-    settled = await asyncio.gather(
-        *(one.settle(settle(hers, admitted.id)) for _ in range(10) for one in (teller, other))
-    )
+    settled = await asyncio.gather(*(one.do(settle(hers, admitted.id)) for _ in range(10) for one in (teller, other)))
     await other.close()
     assert [one.replayed for one in settled].count(False) == 1
     assert {one.charged_micros for one in settled} == {SANDBOX_PRICE}
@@ -96,7 +95,7 @@ async def test_a_settlement_above_the_reservation_is_booked_in_full_and_the_next
 ) -> None:
     hers = await found(books, clock(), SANDBOX_PRICE)
     admitted = await teller.admit(ask(hers))
-    settled = await teller.settle(settle(hers, admitted.id, Usage(1_000, 200)))
+    settled = await teller.do(settle(hers, admitted.id, Usage(1_000, 200)))
     assert settled.charged_micros == 80_000
     assert settled.available_micros == SANDBOX_PRICE - 80_000
     assert await balance(books, hers) == (0, 0, 80_000 - SANDBOX_PRICE)
@@ -113,7 +112,7 @@ async def test_a_release_gives_everything_back_and_its_repetition_nothing(
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
     for _ in range(2):
-        assert await teller.do(Release(hers, admitted.id, FAILED)) == CREDIT
+        assert (await teller.do(Release(hers, admitted.id, FAILED))).available_micros == CREDIT
     assert await counters(books, hers) == dict.fromkeys(
         [("messages", ""), ("messages", "sandbox"), ("tokens", "")], (0, 0)
     )
@@ -125,8 +124,8 @@ async def test_a_settlement_after_the_release_is_booked_late_and_once(books: str
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
     await teller.do(Release(hers, admitted.id, FAILED))
-    assert not (await teller.settle(settle(hers, admitted.id))).replayed
-    assert (await teller.settle(settle(hers, admitted.id))).replayed
+    assert not (await teller.do(settle(hers, admitted.id))).replayed
+    assert (await teller.do(settle(hers, admitted.id))).replayed
     assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("late_settle", -SANDBOX_PRICE)]
     assert await state(books, admitted.id) == ("released", SANDBOX_PRICE, "done", "answered")
     assert (await counters(books, hers))["tokens", ""] == (TOKENS, 0)
@@ -137,8 +136,8 @@ async def test_a_settlement_after_the_release_is_booked_late_and_once(books: str
 async def test_a_settled_call_cannot_be_released(books: str, teller: Teller, clock: Clock) -> None:
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
-    await teller.settle(settle(hers, admitted.id))
-    assert await teller.do(Release(hers, admitted.id, FAILED)) == CREDIT - SANDBOX_PRICE
+    await teller.do(settle(hers, admitted.id))
+    assert (await teller.do(Release(hers, admitted.id, FAILED))).available_micros == CREDIT - SANDBOX_PRICE
     assert await state(books, admitted.id) == ("settled", SANDBOX_PRICE, "done", "answered")
 
 
@@ -148,7 +147,7 @@ async def test_a_release_gives_the_trial_message_back(books: str, teller: Teller
     assert (first.admission.trial_remaining, second.admission.trial_remaining) == (1, 0)
     await teller.do(Release(hers, first.id, FAILED))
     third = await teller.admit(ask(hers, "gpt-4o"))
-    await teller.settle(settle(hers, third.id))
+    await teller.do(settle(hers, third.id))
     assert isinstance(await answer(teller, ask(hers, "gpt-4o")), TrialExpired)
     assert (await counters(books, hers))["trial_messages", "gpt-4o"] == (1, 1)
     assert (await balance(books, hers))[1] == GPT_PRICE
@@ -173,7 +172,7 @@ async def test_the_day_in_which_a_call_began_pays_for_it(books: str, teller: Tel
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
     clock.move(seconds=45)
-    await teller.settle(settle(hers, admitted.id))
+    await teller.do(settle(hers, admitted.id))
     days = await rows(
         books, "SELECT starts_at, used FROM quota_window WHERE organization_id = %s AND period = 'day'", hers
     )
@@ -183,7 +182,7 @@ async def test_the_day_in_which_a_call_began_pays_for_it(books: str, teller: Tel
 async def test_on_a_channel_that_takes_no_credits_only_limits_count(books: str, teller: Teller, clock: Clock) -> None:
     hers = await found(books, clock())
     admitted = await teller.admit(ask(hers, channel="chat"))
-    settled = await teller.settle(settle(hers, admitted.id))
+    settled = await teller.do(settle(hers, admitted.id))
     assert (admitted.amount_micros, settled.charged_micros, settled.cost_nanos) == (0, 0, 650_000)
     assert await ledger(books, hers) == []
     assert (await counters(books, hers))["tokens", ""] == (TOKENS, 0)
@@ -196,7 +195,7 @@ async def test_a_renewal_moves_the_end_of_the_lease(books: str, teller: Teller, 
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
     clock.move(seconds=50)
-    assert await teller.do(Renew(hers, admitted.id, 1_000, 0)) == clock() + LEASE
+    assert await teller.do(Renew(hers, admitted.id, 1_000, 0)) == Renewed("pending", clock() + LEASE)
     clock.move(seconds=59)
     assert await teller.do(Reap(hers, admitted.id)) is False
     clock.move(seconds=1)
@@ -214,7 +213,7 @@ async def test_a_lost_call_is_charged_what_its_last_checkpoint_says(books: str, 
     assert await state(books, admitted.id) == ("settled", SANDBOX_PRICE // 2, "incomplete", "incomplete")
     events = await rows(books, "SELECT input_tokens, output_tokens, estimated, provider_id FROM usage_event")
     assert events == [(500, 50, True, "sandbox")]
-    assert (await teller.settle(settle(hers, admitted.id))).replayed
+    assert (await teller.do(settle(hers, admitted.id))).replayed
 
 
 async def test_a_lost_call_without_output_is_released_and_charged_late_when_it_reports_after_all(
@@ -226,8 +225,8 @@ async def test_a_lost_call_without_output_is_released_and_charged_late_when_it_r
     assert await teller.do(Reap(hers, admitted.id)) is True
     assert await state(books, admitted.id) == ("expired", None, "failed", "failed")
     assert await balance(books, hers) == (CREDIT, 0, 0)
-    assert await teller.do(Renew(hers, admitted.id, 1_000, 10)) == admitted.created_at + LEASE
-    await teller.settle(settle(hers, admitted.id))
+    assert await teller.do(Renew(hers, admitted.id, 1_000, 10)) == Renewed("expired", admitted.created_at + LEASE)
+    await teller.do(settle(hers, admitted.id))
     assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("late_settle", -SANDBOX_PRICE)]
 
 
@@ -309,7 +308,7 @@ async def test_what_is_known_of_an_answer_is_written_with_its_charge(books: str,
     admitted = await teller.admit(ask(hers))
     operation = settle(hers, admitted.id, Usage(1_000, 60, cached_input_tokens=400, reasoning_tokens=20))
     operation.outcome = replace(DONE, state="incomplete", client_left=True, status=200)
-    await teller.settle(operation)
+    await teller.do(operation)
     assert await rows(
         books,
         """SELECT input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, messages, trial, estimated,

@@ -84,7 +84,7 @@ async def test_credits_that_calls_gave_back_are_there_for_others(books: str, tel
     async def call() -> type:
         admitted = await answer(teller, ask(hers))
         if isinstance(admitted, Admitted):
-            await teller.settle(settle(hers, admitted.id, Usage(100, 10)))
+            await teller.do(settle(hers, admitted.id, Usage(100, 10)))
         return type(admitted)
 
     answers = Counter([kind for _ in range(10) for kind in await asyncio.gather(*(call() for _ in range(20)))])
@@ -176,8 +176,8 @@ async def test_organisations_of_one_batch_do_not_touch_each_other(books: str, te
 
 async def test_the_demo_organisation_can_call_the_sandbox(teller: Teller) -> None:
     admitted = await teller.admit(ask(DEMO_ID))
-    assert (admitted.amount_micros, admitted.admission.output_tokens) == (SANDBOX_PRICE, 100)
-    settled = await teller.settle(settle(DEMO_ID, admitted.id))
+    assert (admitted.amount_micros, admitted.admission.terms.output_tokens) == (SANDBOX_PRICE, 100)
+    settled = await teller.do(settle(DEMO_ID, admitted.id))
     assert settled.charged_micros == SANDBOX_PRICE
     assert settled.available_micros == 525 * CREDIT - SANDBOX_PRICE
 
@@ -189,7 +189,7 @@ async def test_a_key_is_refused_from_the_moment_of_its_revocation(books: str, te
     await change(books, "UPDATE api_key SET revoked_at = now() WHERE id = %s", key_id)
     with pytest.raises(Unauthenticated, match="revoked"):
         await teller.admit(ask(hers, key_id=key_id, needs=frozenset({"gateway"})))
-    assert (await teller.settle(settle(hers, running.id))).charged_micros == SANDBOX_PRICE
+    assert (await teller.do(settle(hers, running.id))).charged_micros == SANDBOX_PRICE
 
 
 async def test_a_key_of_another_organisation_opens_nothing(books: str, teller: Teller, clock: Clock) -> None:
@@ -204,7 +204,7 @@ async def test_a_key_expires_by_the_time_of_its_organisation(books: str, teller:
     key_id = await add_key(books, hers)
     await change(books, "UPDATE api_key SET expires_at = %s WHERE id = %s", clock() + timedelta(hours=1), key_id)
     admitted = await teller.admit(ask(hers, key_id=key_id))
-    await teller.settle(settle(hers, admitted.id))
+    await teller.do(settle(hers, admitted.id))
     await change(books, "UPDATE organization SET clock_offset_micros = 3600000000 WHERE id = %s", hers)
     with pytest.raises(Unauthenticated, match="expired"):
         await teller.admit(ask(hers, key_id=key_id))
@@ -236,7 +236,7 @@ async def test_a_changed_price_counts_from_the_next_call_and_not_for_the_running
         clock(),
     )
     assert (await teller.admit(ask(hers))).amount_micros == 10 * SANDBOX_PRICE
-    assert (await teller.settle(settle(hers, running.id))).charged_micros == SANDBOX_PRICE
+    assert (await teller.do(settle(hers, running.id))).charged_micros == SANDBOX_PRICE
 
 
 async def test_an_entitlement_opens_a_premium_model_until_it_ends(books: str, teller: Teller, clock: Clock) -> None:
@@ -252,7 +252,7 @@ async def test_an_entitlement_opens_a_premium_model_until_it_ends(books: str, te
         clock() + timedelta(days=1),
     )
     admitted = await teller.admit(ask(hers, "gpt-4o"))
-    assert not admitted.admission.trial
+    assert not admitted.admission.weighed.trial
     clock.move(days=1)
     assert (await answer(teller, ask(hers, "gpt-4o"))).code == "model_locked"
 

@@ -49,7 +49,7 @@ async def test_a_connection_that_dies_in_the_middle_refuses_and_the_next_call_wo
     assert await balance(books, hers) == (CREDIT, SANDBOX_PRICE, 0)
     assert (await counters(books, hers))["messages", ""] == (0, 1)
     assert isinstance(await teller.admit(ask(hers)), Admitted)
-    assert not (await teller.settle(settle(hers, running.id))).replayed
+    assert not (await teller.do(settle(hers, running.id))).replayed
 
 
 async def test_a_database_that_is_away_refuses_at_once(clock: Clock, empty_database_url: str) -> None:
@@ -79,7 +79,7 @@ async def test_one_operation_that_fails_does_not_take_its_batch_with_it(
     answers = await asyncio.gather(*(answer(teller, one) for one in operations))
     assert [type(one) for one in answers] == [Admitted, errors.CheckViolation, Settled, type(None)]
     assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("ai_consumption", -SANDBOX_PRICE)]
-    assert not (await teller.settle(settle(hers, first.id))).replayed
+    assert not (await teller.do(settle(hers, first.id))).replayed
 
 
 async def test_whoever_stops_waiting_before_the_turn_comes_takes_nothing(

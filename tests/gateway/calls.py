@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tests.house import CHAT, Tenant
-from tollhouse.core.access import Ask
+from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.flows.operation import Admit
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.plain import PlainCall
@@ -30,7 +30,7 @@ class Desk:
     async def start(self, tenant: Tenant, provider: Provider, body: dict[str, Any]) -> PlainCall | StreamCall:
         """Admits the call and sets it going; nobody listens to it yet."""
         stream = body.get("stream") is True
-        ask = Ask(tenant.id, None, tenant.id, "api", body["model"], ESTIMATE, 1_000)
+        ask = Ask(tenant.id, None, tenant.id, "api", CallWant(body["model"], Size(ESTIMATE, 1_000)))
         admitted = await self.teller.admit(Admit(tenant.id, ask, CHAT, stream))
         wire = msgspec.json.encode(body)
         call: PlainCall | StreamCall

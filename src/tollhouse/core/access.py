@@ -1,95 +1,29 @@
-"""May this call be made, with which model, at what price, and what does it take? Facts in, decision out.
+"""May this be done, with which model, at what price, and what does it take? Facts in, decision out.
 
-The first rule that fails is the reason shown, in the order: organisation, key, model, price, tier (unlocked, trial),
-messages, tokens, credits. A refusal changes nothing; an admission takes everything at once.
+The first rule that fails is the reason shown, in the order: organisation, key, capability, model, price, tier
+(unlocked, trial), requests a minute, messages and requests of a period, tokens, credits. A refusal changes nothing; an
+admission takes everything at once.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
-from uuid import UUID
+from typing import assert_never
 
 from tollhouse.core import errors
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, Size
+from tollhouse.core.catalogue import Capability, Catalogue, Offer, Quality
 from tollhouse.core.credit import Account, Hold
-from tollhouse.core.key import Mode, Scope
+from tollhouse.core.limits import Takes, with_tokens
 from tollhouse.core.period import end_of
-from tollhouse.core.price import Price, Quote, RateCard, Usage
-from tollhouse.core.quota import Counter, Take, Windows, counter
-from tollhouse.core.routing import Connection, Model, Route, route_of
+from tollhouse.core.price import Quote, Usage
+from tollhouse.core.quota import Take, Windows
+from tollhouse.core.rate import Rates, RateTake
+from tollhouse.core.routing import Model, Route, route_of
 
-Channel = Literal["chat", "api", "capability"]
 # An answer cut shorter than this by the balance helps nobody: the call is refused instead.
 OUTPUT_TOKENS_MIN = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    id: str
-    name: str
-    rank: int
-    monthly_credits_micros: int
-    welcome_bonus_micros: int
-    monthly_tokens: int | None
-    daily_messages: int | None
-    max_output_tokens: int
-    charged_channels: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """What is the same for every tenant, at one version; prices and rate cards newest first."""
-
-    version: int
-    plans: Mapping[str, Plan]
-    models: Mapping[str, Model]
-    prices: Mapping[str, tuple[Price, ...]]
-    rates: tuple[RateCard, ...]
-    connections: Mapping[str, Connection]  # of the platform, by provider
-
-    def price_at(self, model_id: str, now: datetime) -> Price | None:
-        return next((price for price in self.prices.get(model_id, ()) if price.effective_from <= now), None)
-
-    def rate_at(self, now: datetime) -> RateCard | None:
-        return next((rate for rate in self.rates if rate.effective_from <= now), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request for access. `input_tokens` is an upper bound for any provider, `sandbox_tokens` what the sandbox will
-    count; `output_tokens` None when the caller named no maximum, and counts per answer (`answers` is OpenAI's n)."""
-
-    organization_id: UUID
-    key_id: UUID | None
-    subject_id: UUID
-    channel: Channel
-    model_id: str
-    input_tokens: int
-    output_tokens: int | None
-    sandbox_tokens: int | None = None
-    answers: int = 1
-    needs: frozenset[Scope] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFacts:
-    scopes: frozenset[Scope]
-    mode: Mode
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is true of the organisation and the key at `now`, the organisation's time."""
-
-    now: datetime
-    plan: Plan
-    suspended: bool
-    key: KeyFacts | None
-    entitled: bool
-    catalogue: Catalogue
-    mode: Mode  # of the installation
+# What a use of unknown size takes from the tokens until it is settled: enough to find the quota exhausted.
+UNKNOWN_TOKENS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,77 +36,118 @@ class LimitState:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """The call may be made. `output_tokens` is the most per answer, and is sent to the provider as such."""
+class Terms:
+    """Which model, who answers for it, and what it costs. `output_tokens` is the most per answer and is sent to the
+    provider as such; None for a use of unknown size. Capability and quality when it is a use of one."""
 
     model: Model
     route: Route
     quote: Quote
-    output_tokens: int
+    output_tokens: int | None
+    capability: Capability | None = None
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """Everything fits: what would be taken. `terms` None for plain credits; `charged` False when the plan takes no
+    credits on this channel."""
+
+    terms: Terms | None
+    charged: bool
+    amount_micros: int
+    windows: tuple[Take, ...]
+    rates: tuple[RateTake, ...]
+    trial: Take | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """It may be done, and all is taken."""
+
+    weighed: Weighed
     hold: Hold
-    takes: tuple[Take, ...]
-    trial: bool
     trial_remaining: int | None
     messages: LimitState | None
     tokens: LimitState | None
 
-
-def counters_of(ask: Ask, model: Model, now: datetime) -> list[Counter]:
-    """Every counter that this call may touch: messages of the day, those of this model, tokens of the month, and of a
-    premium model the trial. They are counted also where nothing limits, so that a limit set later finds the truth."""
-    found = [
-        counter(ask.subject_id, "messages", "day", now),
-        counter(ask.subject_id, "messages", "day", now, model.id),
-        counter(ask.organization_id, "tokens", "month", now),
-    ]
-    if model.tier == "premium":
-        found.append(counter(ask.subject_id, "trial_messages", "lifetime", now, model.id))
-    return found
+    @property
+    def terms(self) -> Terms:
+        """Of a call or a use of a capability."""
+        assert self.weighed.terms is not None
+        return self.weighed.terms
 
 
-def takes_of(ask: Ask, facts: Facts) -> list[Take]:
-    """What the call takes from each counter, with its limit. Tokens are filled in by `decide`, once the output is
-    known."""
-    model = facts.catalogue.models.get(ask.model_id)
-    if model is None:
-        return []
-    messages, of_model, tokens, *trial = counters_of(ask, model, facts.now)
-    found = [
-        Take(messages, messages.window_id, 1, facts.plan.daily_messages, "user"),
-        Take(of_model, of_model.window_id, 1, model.daily_messages, "user"),
-        Take(tokens, tokens.window_id, 0, facts.plan.monthly_tokens, "organization"),
-    ]
-    if not facts.entitled:
-        found += [Take(one, one.window_id, 1, model.trial_messages, "user") for one in trial]
-    return found
-
-
-def decide(ask: Ask, facts: Facts, takes: list[Take], account: Account, windows: Windows) -> Admission:
-    """Admits and takes everything from `account` and `windows`, or raises the refusal and takes nothing."""
-    check_key(ask, facts)
-    model = _model(ask, facts)
-    quote = quote_of(ask, facts)
-    route = route_of(model, facts.key.mode if facts.key else facts.mode, facts.mode, facts.catalogue.connections)
-    if route.connection is None and ask.sandbox_tokens is not None:
-        ask = replace(ask, input_tokens=ask.sandbox_tokens)
-    trial = _trial(ask, model, takes, windows)
-    wanted = _output_wanted(ask, facts, model)
-    windows.check(ask.organization_id, _with_output(takes, ask, min(wanted, OUTPUT_TOKENS_MIN)))
-    output, amount = _amount(ask, wanted, quote, account)
-    takes = _with_output(takes, ask, output)
-    windows.check(ask.organization_id, takes)
-    hold = account.hold(amount, facts.now)
-    windows.reserve(ask.organization_id, takes)
-    messages, tokens = (_tightest(meter, ask, takes, windows) for meter in ("messages", "tokens"))
+def decide(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates) -> Admission:
+    """Admits and takes everything from `account`, `windows` and `rates`, or raises the refusal and takes nothing."""
+    weighed = weigh(ask, facts, takes, account, windows, rates)
+    hold = account.hold(weighed.amount_micros, facts.now)
+    windows.reserve(ask.organization_id, weighed.windows)
+    rates.count(ask.organization_id, weighed.rates, facts.now)
     remaining = None
-    if trial is not None:
-        window = windows.by_id[ask.organization_id, trial.window_id]
-        remaining = max(0, model.trial_messages - window.used - window.reserved)
-    return Admission(model, route, quote, output, hold, tuple(takes), trial is not None, remaining, messages, tokens)
+    if weighed.trial is not None and weighed.trial.maximum is not None:
+        window = windows.by_id[ask.organization_id, weighed.trial.window_id]
+        remaining = max(0, weighed.trial.maximum - window.used - window.reserved)
+    messages, tokens = (_tightest(meter, ask, weighed.windows, windows) for meter in ("messages", "tokens"))
+    return Admission(weighed, hold, remaining, messages, tokens)
+
+
+def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates) -> Weighed:
+    """What the ask would take. Raises the refusal; changes nothing."""
+    check_key(ask, facts)
+    charged = ask.channel in facts.plan.charged_channels
+    match ask.want:
+        case CallWant():
+            return _weigh_call(ask, ask.want, facts, takes, account, windows, rates)
+        case CapabilityWant():
+            return _weigh_capability(ask, ask.want, facts, takes, account, windows, rates)
+        case CreditsWant(amount):
+            _check_credits(amount if charged else 0, account)
+            return Weighed(None, charged, amount if charged else 0, (), (), None)
+    assert_never(ask.want)
+
+
+def _weigh_call(
+    ask: Ask, want: CallWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
+) -> Weighed:
+    organization_id, size = ask.organization_id, want.size
+    model = _model(want, facts)
+    quote = quote_of(ask, model.id, facts)
+    route = _route(model, facts)
+    given = _input_tokens(size, route)
+    trial = _trial(ask, model, takes.windows, windows)
+    rates.check(organization_id, takes.rates, facts.now)
+    wanted = _output_wanted(size, facts, model)
+    least = min(wanted, OUTPUT_TOKENS_MIN)
+    windows.check(organization_id, with_tokens(takes.windows, given + least * want.answers))
+    output, amount = _amount(given, want.answers, wanted, quote, account)
+    taken = with_tokens(takes.windows, given + output * want.answers)
+    windows.check(organization_id, taken)
+    terms = Terms(model, route, quote, output)
+    return Weighed(terms, quote.charged, amount, tuple(taken), tuple(takes.rates), trial)
+
+
+def _weigh_capability(
+    ask: Ask, want: CapabilityWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
+) -> Weighed:
+    capability, quality, models = offered(want, facts)
+    model, route = _first_usable(models, facts)
+    quote = quote_of(ask, model.id, facts, quality.multiplier_permille)
+    tokens, output = UNKNOWN_TOKENS, None
+    if want.size is not None:
+        output = _output_wanted(want.size, facts, model)
+        tokens = _input_tokens(want.size, route) + output
+    rates.check(ask.organization_id, takes.rates, facts.now)
+    taken = with_tokens(takes.windows, tokens)
+    windows.check(ask.organization_id, taken)
+    amount = capability.estimate_micros(quality) if quote.charged else 0
+    _check_credits(amount, account)
+    terms = Terms(model, route, quote, output, capability, quality)
+    return Weighed(terms, quote.charged, amount, tuple(taken), tuple(takes.rates), None)
 
 
 def check_key(ask: Ask, facts: Facts) -> None:
-    """Unauthenticated or Forbidden, when the key or its organisation may not make this call at all."""
+    """Unauthenticated or Forbidden, when the key or its organisation may not ask for anything at all."""
     check_suspended(facts.suspended)
     if ask.key_id is None:
         return
@@ -199,22 +174,83 @@ def check_alive(revoked_at: datetime | None, expires_at: datetime | None, now: d
         raise errors.Unauthenticated(f"This API key expired at {expires_at:%Y-%m-%d %H:%M} UTC. Make a new one.")
 
 
-def quote_of(ask: Ask, facts: Facts) -> Quote:
+def quote_of(ask: Ask, model_id: str, facts: Facts, multiplier_permille: int = 1000) -> Quote:
     """The terms in force now. PriceUnknown when there are none: money in doubt is refused."""
-    price = facts.catalogue.price_at(ask.model_id, facts.now)
+    price = facts.catalogue.price_at(model_id, facts.now)
     rate = facts.catalogue.rate_at(facts.now)
     if price is None or rate is None:
-        raise errors.PriceUnknown(ask.model_id)
-    return Quote(price, rate, charged=ask.channel in facts.plan.charged_channels)
+        raise errors.PriceUnknown(model_id)
+    return Quote(price, rate, multiplier_permille, ask.channel in facts.plan.charged_channels)
 
 
-def _model(ask: Ask, facts: Facts) -> Model:
-    model = facts.catalogue.models.get(ask.model_id)
+def find_capability(capability_id: str, catalogue: Catalogue) -> Capability:
+    """NotFound for one that does not exist or is switched off."""
+    capability = catalogue.capabilities.get(capability_id)
+    if capability is None or not capability.is_active:
+        known = ", ".join(sorted(one.id for one in catalogue.capabilities.values() if one.is_active))
+        raise errors.NotFound(f"There is no capability {capability_id[:80]!r} here. There are: {known or 'none'}.")
+    return capability
+
+
+def offered(want: CapabilityWant, facts: Facts) -> tuple[Capability, Quality, tuple[str, ...]]:
+    """The capability, the quality and the models in their order; CapabilityDenied when the plan has it not."""
+    catalogue = facts.catalogue
+    capability = find_capability(want.capability_id, catalogue)
+    if want.quality_id is not None and want.quality_id not in catalogue.qualities:
+        known = ", ".join(catalogue.qualities)
+        raise errors.BadRequest(f"There is no quality {want.quality_id[:80]!r}. There are: {known}.", "quality")
+    offer = catalogue.offer(facts.plan, capability.id)
+    quality = _quality(want, offer, catalogue)
+    if offer is None or quality is None:
+        better = catalogue.lowest_plan_with(capability.id, want.quality_id, facts.plan)
+        raise errors.CapabilityDenied(
+            capability.id, want.quality_id, facts.plan.id, better.id if better else None,
+            better.price_cents if better else None,
+        )  # fmt: skip
+    return capability, quality, offer.levels[quality.id]
+
+
+def _quality(want: CapabilityWant, offer: Offer | None, catalogue: Catalogue) -> Quality | None:
+    if offer is None:
+        return None
+    wanted = [want.quality_id] if want.quality_id is not None else list(catalogue.qualities)
+    return next((catalogue.qualities[one] for one in wanted if one in offer.levels), None)
+
+
+def _first_usable(models: tuple[str, ...], facts: Facts) -> tuple[Model, Route]:
+    """The first that is switched on, has a price and somebody to answer for it; else why the first one has not."""
+    refusals: list[errors.TollhouseError] = []
+    for model in map(facts.catalogue.models.__getitem__, models):
+        try:
+            if not model.enabled:
+                raise errors.ModelDisabled(model.id)
+            if facts.catalogue.price_at(model.id, facts.now) is None:
+                raise errors.PriceUnknown(model.id)
+            return model, _route(model, facts)
+        except errors.TollhouseError as refusal:
+            refusals.append(refusal)
+    raise refusals[0] if refusals else errors.NotFound("No model is set for this quality. An operator can set one.")
+
+
+def _model(want: CallWant, facts: Facts) -> Model:
+    model = facts.catalogue.models.get(want.model_id)
     if model is None or not model.selectable:
-        raise errors.ModelNotFound(ask.model_id)
+        raise errors.ModelNotFound(want.model_id)
     if not model.enabled:
         raise errors.ModelDisabled(model.id)
     return model
+
+
+def _route(model: Model, facts: Facts) -> Route:
+    mode = facts.key.mode if facts.key else facts.mode
+    return route_of(model, mode, facts.mode, facts.catalogue.connections)
+
+
+def _input_tokens(size: Size, route: Route) -> int:
+    """What the sandbox will count is known exactly; of others there is an upper bound."""
+    if route.connection is None and size.sandbox_tokens is not None:
+        return size.sandbox_tokens
+    return size.input_tokens
 
 
 def _trial(ask: Ask, model: Model, takes: list[Take], windows: Windows) -> Take | None:
@@ -230,26 +266,30 @@ def _trial(ask: Ask, model: Model, takes: list[Take], windows: Windows) -> Take 
     return trial
 
 
-def _output_wanted(ask: Ask, facts: Facts, model: Model) -> int:
+def _output_wanted(size: Size, facts: Facts, model: Model) -> int:
     """The most output tokens per answer that the plan and the model allow. Without a maximum of the caller's the plan's
     counts, never the model's alone."""
     cap = min(facts.plan.max_output_tokens, model.max_output_tokens)
-    return cap if ask.output_tokens is None else min(cap, ask.output_tokens)
+    return cap if size.output_tokens is None else min(cap, size.output_tokens)
 
 
-def _amount(ask: Ask, wanted: int, quote: Quote, account: Account) -> tuple[int, int]:
+def _amount(given: int, answers: int, wanted: int, quote: Quote, account: Account) -> tuple[int, int]:
     """The most output tokens per answer, and what the call may cost with them, in micro-credits: what is wanted,
     clamped to what the balance can pay, but not below what is of any use."""
-    amount = quote.charge_micros(Usage(ask.input_tokens, wanted * ask.answers))
-    if amount <= account.balance.spendable_micros:
+    amount = quote.charge_micros(Usage(given, wanted * answers))
+    spendable = account.balance.spendable_micros
+    if amount <= spendable:
         return wanted, amount
-    most = wanted * ask.answers
-    affordable = quote.output_affordable(ask.input_tokens, account.balance.spendable_micros, most) // ask.answers
-    if affordable < min(wanted, OUTPUT_TOKENS_MIN):
-        raise _insufficient(
-            quote.charge_micros(Usage(ask.input_tokens, min(wanted, OUTPUT_TOKENS_MIN) * ask.answers)), account
-        )
-    return affordable, quote.charge_micros(Usage(ask.input_tokens, affordable * ask.answers))
+    affordable = quote.output_affordable(given, spendable, wanted * answers) // answers
+    least = min(wanted, OUTPUT_TOKENS_MIN)
+    if affordable < least:
+        raise _insufficient(quote.charge_micros(Usage(given, least * answers)), account)
+    return affordable, quote.charge_micros(Usage(given, affordable * answers))
+
+
+def _check_credits(amount: int, account: Account) -> None:
+    if amount > account.balance.spendable_micros:
+        raise _insufficient(amount, account)
 
 
 def _insufficient(amount: int, account: Account) -> errors.InsufficientCredits:
@@ -257,16 +297,7 @@ def _insufficient(amount: int, account: Account) -> errors.InsufficientCredits:
     return errors.InsufficientCredits(amount, balance.spendable_micros, balance.held_micros, balance.period_end)
 
 
-def _with_output(takes: list[Take], ask: Ask, output: int) -> list[Take]:
-    """The takes, those of tokens with this many of output per answer."""
-    tokens = ask.input_tokens + output * ask.answers
-    return [
-        Take(take.counter, take.window_id, tokens, take.maximum, take.scope) if take.counter.meter == "tokens" else take
-        for take in takes
-    ]
-
-
-def _tightest(meter: str, ask: Ask, takes: list[Take], windows: Windows) -> LimitState | None:
+def _tightest(meter: str, ask: Ask, takes: tuple[Take, ...], windows: Windows) -> LimitState | None:
     """The limit of this meter that has least left after this call; None when nothing limits it."""
     found: LimitState | None = None
     for take in takes:

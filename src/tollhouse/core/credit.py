@@ -70,6 +70,9 @@ class Balance:
     period_start: datetime
     period_end: datetime
     next_due_at: datetime
+    low_armed: bool = True
+    depleted_armed: bool = True
+    period_seq: int = 0
 
     @property
     def available_micros(self) -> int:

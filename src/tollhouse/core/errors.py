@@ -10,6 +10,7 @@ TollhouseError
   ModelNotFound ........... 404
   ModelDisabled ........... 403
   NotConnected ............ 503  the model's provider has no connection
+  CapabilityDenied ........ 403  the plan does not offer it, or not at this quality
   ModelLocked ............. 403  premium, and neither unlocked nor on trial
   TrialExpired ............ 402  premium, and its trial messages are used up
   PriceUnknown ............ 403  money in doubt is refused
@@ -20,11 +21,11 @@ TollhouseError
   ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
   ProviderBroke ........... 502  in the middle of an answer
   Unexpected .............. 500  a fault of ours
+  Remembered .............. any  a refusal that an idempotency key met before
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
 
 from tollhouse.core.money import format_credits
 
@@ -36,12 +37,13 @@ class Hint:
     kind: str
     price_cents: int | None = None
     at: datetime | None = None
+    plan: str | None = None
 
 
 class TollhouseError(Exception):
     """A refusal. `code` and `status` are the API's; `str()` is a sentence for a person that names the remedy."""
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
     status: int = 500
 
     def details(self) -> dict[str, object]:
@@ -132,6 +134,29 @@ class NotConnected(TollhouseError):
 
 
 @dataclass(eq=False)
+class CapabilityDenied(TollhouseError):
+    """`upgrade_to` is the id of the lowest plan that has it, if any; `quality` None: at no quality."""
+
+    capability: str
+    quality: str | None
+    plan: str
+    upgrade_to: str | None
+    price_cents: int | None = None
+    code, status = "capability_denied", 403
+
+    def __str__(self) -> str:
+        at = f" at quality {self.quality!r}" if self.quality else ""
+        remedy = f"Upgrade to {self.upgrade_to!r} to use it." if self.upgrade_to else "No plan offers it at the moment."
+        return f"The plan {self.plan!r} does not offer {self.capability!r}{at}. {remedy}"
+
+    def details(self) -> dict[str, object]:
+        return {"capability": self.capability, "quality": self.quality, "plan": self.plan}
+
+    def hints(self) -> tuple[Hint, ...]:
+        return (Hint("upgrade", price_cents=self.price_cents, plan=self.upgrade_to),) if self.upgrade_to else ()
+
+
+@dataclass(eq=False)
 class ModelLocked(TollhouseError):
     model_id: str
     price_cents: int | None
@@ -209,7 +234,7 @@ class InsufficientCredits(TollhouseError):
 
 @dataclass(eq=False)
 class LimitExceeded(TollhouseError):
-    """A window is full. `meter` messages or tokens; `resets_at` None for a window that never ends."""
+    """A window is full. `meter` messages, tokens or requests; `resets_at` None for one that never opens again."""
 
     scope: str
     meter: str
@@ -219,6 +244,7 @@ class LimitExceeded(TollhouseError):
     reserved: int
     resets_at: datetime | None
     model_id: str | None = None
+    capability: str | None = None
     code, status = "rate_limit_exceeded", 429
 
     @property
@@ -226,7 +252,8 @@ class LimitExceeded(TollhouseError):
         return max(0, self.limit - self.used - self.reserved)
 
     def __str__(self) -> str:
-        of_model = f" of {self.model_id!r}" if self.model_id else ""
+        what = self.model_id or self.capability
+        of_model = f" of {what!r}" if what else ""
         when = f"; it resets at {self.resets_at:%Y-%m-%d %H:%M} UTC" if self.resets_at else ""
         return (
             f"The limit of {self.limit} {self.meter}{of_model} per {self.period} for this {self.scope} is reached "
@@ -244,7 +271,11 @@ class LimitExceeded(TollhouseError):
             "remaining": self.remaining,
             "resets_at": self.resets_at,
         }
-        return found | ({"model_id": self.model_id} if self.model_id else {})
+        if self.model_id:
+            found["model_id"] = self.model_id
+        if self.capability:
+            found["capability"] = self.capability
+        return found
 
     def hints(self) -> tuple[Hint, ...]:
         wait = (Hint("wait", at=self.resets_at),) if self.resets_at else ()
@@ -283,3 +314,22 @@ class ProviderBroke(TollhouseError):
     """The provider failed in the middle of its answer: what came until then is charged."""
 
     code, status = "provider_broke", 502
+
+
+class Remembered(TollhouseError):
+    """The refusal that the first request with this idempotency key met; it stands for a day."""
+
+    def __init__(
+        self, code: str, status: int, message: str, details: dict[str, object], hints: tuple[Hint, ...]
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self._details = details
+        self._hints = hints
+
+    def details(self) -> dict[str, object]:
+        return self._details
+
+    def hints(self) -> tuple[Hint, ...]:
+        return self._hints

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, assert_never
 
-Kind = Literal["day", "week", "month", "lifetime"]
+Kind = Literal["minute", "day", "week", "month", "lifetime"]
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,6 +36,8 @@ def start_of(kind: Kind, moment: datetime) -> datetime:
     """The start of the calendar window around `moment`: weeks begin on Monday, a lifetime in 1970."""
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     match kind:
+        case "minute":
+            return moment.replace(second=0, microsecond=0)
         case "day":
             return day
         case "week":
@@ -50,6 +52,8 @@ def start_of(kind: Kind, moment: datetime) -> datetime:
 def end_of(kind: Kind, start: datetime) -> datetime | None:
     """The end of the window that begins at `start`; None for a lifetime."""
     match kind:
+        case "minute":
+            return start + timedelta(minutes=1)
         case "day":
             return start + timedelta(days=1)
         case "week":

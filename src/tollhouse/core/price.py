@@ -50,6 +50,13 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """What the host application says that a use costs, in micro-credits: no price led to it."""
+
+    charge_micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """The terms a reservation is made at and settled by, however prices change meanwhile."""
 

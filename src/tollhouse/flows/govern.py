@@ -12,13 +12,13 @@ from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError
 
-from tollhouse.core.access import Catalogue, Plan
+from tollhouse.core import fund as rules
 from tollhouse.core.audit import Detail
-from tollhouse.core.credit import Account, Balance
+from tollhouse.core.catalogue import Catalogue, Plan
+from tollhouse.core.credit import Account
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
 from tollhouse.core.key import Mode, digest, end_user_id, make_key, ordered_id, shown
-from tollhouse.core.money import MICROS_MAX, format_credits
-from tollhouse.core.period import month_containing
+from tollhouse.core.money import format_credits
 from tollhouse.flows import fund
 from tollhouse.flows.audit import record
 from tollhouse.flows.once import Done, Once, do_once
@@ -71,24 +71,18 @@ async def create_organization(
 async def _create(tx: OperatorTx, order: Order, wanted: NewOrganization) -> Overview:
     plan = _plan(await catalogues.load(tx), wanted.plan_id)
     now, anchor = order.now, wanted.period_anchor or order.now
-    period = month_containing(now, anchor)
     id_ = ordered_id(now, os.urandom(10))
     row = Organization(id_, wanted.name, "team", wanted.business_type, plan.id, None, anchor, 0, None, now)
     await organizations.insert(tx, row)
-    await organizations.insert_balance(
-        tx, Balance(id_, 0, 0, 0, 0, 0, 0, 0, period.start, period.end, next_due_at=period.end)
-    )
-    opened = await _open(tx, id_, now)
-    await fund.allocate(tx, opened.account, plan, now)
-    await fund.welcome(tx, opened.account, plan, now)
-    await accounts.write(tx, opened.account)
+    await organizations.insert_balance(tx, rules.first_balance(id_, anchor, now))
+    await fund.begin(tx, id_, plan, now)
     owner_id = None
     if wanted.owner_email is not None:
         owner_id = await person.find_or_insert(tx, ordered_id(now, os.urandom(10)), wanted.owner_email, now)
         await person.add_member(tx, id_, owner_id, "owner", now)
     details = {"name": row.name, "plan": plan.id, "owner": str(owner_id) if owner_id else None}
     await record(tx, id_, now, order.actor, "organization.created", ("organization", str(id_)), details)
-    return await _overview(tx, opened)
+    return await _overview(tx, await _open(tx, id_, now))
 
 
 async def read_organization(db: Database, order: Order, organization_id: UUID) -> Overview:
@@ -155,21 +149,15 @@ async def give_grant(
 
 async def _give(tx: OperatorTx, order: Order, opened: Opened, wanted: NewGrant) -> Given:
     account, now = opened.account, opened.now
-    begins, ends = wanted.effective_at or now, wanted.expires_at
-    if ends is None and wanted.source in ("plan", "plan_change"):
-        ends = month_containing(max(begins, now), opened.locked.period_anchor).end
-    if ends is not None and ends <= max(begins, now):
-        raise BadRequest(f"These credits would end before they begin or before now, {_written(now)}.", "expires_at")
-    if account.balance.remaining_micros + wanted.amount_micros > MICROS_MAX:
-        raise Conflict(f"The organisation would hold more than {format_credits(MICROS_MAX)} credits. Give less.")
-    grant = fund.new_grant(
-        wanted.source, wanted.amount_micros, now, priority=wanted.priority, paid=wanted.paid, effective_at=begins,
-        expires_at=ends, note=wanted.note,
+    new = rules.new_grant(
+        fund.ids_at(now)(), wanted.source, wanted.amount_micros, now, priority=wanted.priority, paid=wanted.paid,
+        effective_at=wanted.effective_at, expires_at=wanted.expires_at, note=wanted.note,
     )  # fmt: skip
-    await fund.give(tx, account, grant, now, order.actor)
-    await accounts.write(tx, account)
+    grant = rules.accepted(new, account.balance, opened.locked.period_anchor, now)
+    rules.give(account, grant, now, order.actor)
+    await fund.write(tx, account, [grant])
     details = {"source": wanted.source, "credits": format_credits(wanted.amount_micros), "note": wanted.note,
-               "effective_at": _written(begins), "expires_at": _written(ends)}  # fmt: skip
+               "effective_at": _written(grant.effective_at), "expires_at": _written(grant.expires_at)}  # fmt: skip
     organization_id = opened.locked.id
     await record(tx, organization_id, order.now, order.actor, "grant.given", ("grant", str(grant.id)), details)
     return Given(grant, account.balance.available_micros, account.balance.spendable_micros)
@@ -181,49 +169,26 @@ async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id
     async with db.operator() as tx:
         opened = await _open(tx, organization_id, order.now)
         before, wanted = opened.catalogue.plans[opened.locked.plan_id], _plan(opened.catalogue, plan_id)
-        given = 0
-        if wanted.rank > before.rank:
-            await organizations.set_plan(tx, organization_id, wanted.id, None)
-            given = await _upgrade(tx, order, opened, wanted)
-        else:
-            pending = wanted.id if wanted.rank < before.rank else None
-            await organizations.set_plan(tx, organization_id, before.id, pending)
-        details: dict[str, Detail] = {"from": before.id, "to": wanted.id, "credits": format_credits(given)}
-        details["at_once"] = wanted.rank >= before.rank
+        welcomed = await accounts.welcome_given(tx, organization_id, wanted.id)
+        change = rules.change_plan(
+            opened.account, before, wanted, welcomed, opened.now, fund.ids_at(opened.now), order.actor
+        )
+        await organizations.set_plan(tx, organization_id, change.standing.plan_id, change.standing.pending_plan_id)
+        await fund.write(tx, opened.account, change.made)
+        details: dict[str, Detail] = {"from": before.id, "to": wanted.id, "at_once": change.at_once}
+        details["credits"] = format_credits(change.given_micros)
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "plan.changed", about, details)
         return await _overview(tx, opened)
-
-
-async def _upgrade(tx: OperatorTx, order: Order, opened: Opened, plan: Plan) -> int:
-    """The credits of an upgrade, in micro-credits: changing to and fro within a period gives nothing twice."""
-    account, now = opened.account, opened.now
-    before = account.balance.remaining_micros - account.balance.debt_micros
-    more = max(0, plan.monthly_credits_micros - account.balance.allocated_micros)
-    if more > 0:
-        account.balance.allocated_micros = plan.monthly_credits_micros
-        grant = fund.new_grant(
-            "plan_change", more, now, expires_at=account.balance.period_end, note=f"Upgrade to {plan.name}"
-        )
-        await fund.give(tx, account, grant, now, order.actor)
-    await fund.welcome(tx, account, plan, now)
-    await accounts.write(tx, account)
-    return account.balance.remaining_micros - account.balance.debt_micros - before
 
 
 async def set_overdraft(db: Database, order: Order, organization_id: UUID, limit_micros: int) -> Overview:
     """How far the organisation may spend below zero. Conflict below what is in use already."""
     async with db.operator() as tx:
         opened = await _open(tx, organization_id, order.now)
-        balance = opened.account.balance
-        in_use = balance.debt_micros + balance.overdraft_reserved_micros
-        if limit_micros < min(in_use, balance.overdraft_limit_micros):
-            raise Conflict(
-                f"{format_credits(in_use)} credits of the overdraft are in use. Set that much, or settle it first."
-            )
-        details = {"from": format_credits(balance.overdraft_limit_micros), "to": format_credits(limit_micros)}
-        balance.overdraft_limit_micros = limit_micros
-        opened.account.touched = True
+        before = opened.account.balance.overdraft_limit_micros
+        rules.set_overdraft(opened.account, limit_micros)
+        details = {"from": format_credits(before), "to": format_credits(limit_micros)}
         await accounts.write(tx, opened.account)
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "overdraft.set", about, details)

@@ -2,14 +2,20 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Generic, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from tollhouse.core.access import Admission, Ask, Catalogue
-from tollhouse.core.price import Usage
+from tollhouse.core.access import Admission
+from tollhouse.core.ask import Ask
+from tollhouse.core.catalogue import Catalogue
+from tollhouse.core.explain import Explanation
+from tollhouse.core.price import Stated, Usage
+from tollhouse.flows.once import Once
 
 Result = TypeVar("Result")
+# How long a call may stay silent before it counts as lost; a running call renews well before.
+LEASE = timedelta(seconds=60)
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +28,7 @@ class Operation(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A call that may be made: durable before any byte goes to a provider."""
+    """It may be done: durable before any byte goes to a provider."""
 
     id: UUID
     organization_id: UUID
@@ -30,25 +36,69 @@ class Admitted:
     amount_micros: int
     available_micros: int
     created_at: datetime
+    expires_at: datetime
     catalogue: Catalogue
 
 
 @dataclass(frozen=True, slots=True)
+class Replayed:
+    """What the first request with this idempotency key was answered."""
+
+    status: int
+    response: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
-    """`replayed`: it had been settled before, this is what was charged then."""
+    """`replayed`: it had been settled before, this is what was charged then. `late`: it had been closed without a
+    charge before. `variance_micros`: the charge less what was reserved."""
 
     charged_micros: int
     cost_nanos: int
+    variance_micros: int
+    available_micros: int
+    late: bool
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """`state` is the reservation's afterwards: settled when there was nothing to give back. `replayed`: it was closed
+    before."""
+
+    state: str
     available_micros: int
     replayed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A reservation that is not pending any more was not renewed."""
+
+    state: str
+    expires_at: datetime
+
+
 @dataclass(slots=True, eq=False)
-class Admit(Operation[Admitted]):
+class Admit(Operation[Admitted | Replayed]):
+    """`endpoint` is of a call that is made here; None when the host application makes it: with `once` its answer is the
+    reservation, otherwise the answer comes with the settlement. `external_user` is the host application's id of the
+    subject."""
+
     ask: Ask
-    endpoint: str
-    stream: bool
+    endpoint: str | None
+    stream: bool = False
     external_user: str | None = None
+    once: Once | None = None
+    lease: timedelta = LEASE
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Explain(Operation[Explanation]):
+    """What would be decided? Takes nothing."""
+
+    ask: Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +113,45 @@ class Outcome:
     duration_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is kept for those who ask again with the same key; the charge and what is left are added to it."""
+
+    once: Once
+    status: int
+    response: dict[str, Any]
+
+
 @dataclass(slots=True, eq=False)
 class Settle(Operation[Settled]):
-    """The call used this much. Safe to send any number of times."""
+    """This much was used. Safe to send any number of times. `outcome` None: the call was made by the host application,
+    which may also have stated what it costs."""
 
     reservation_id: UUID
-    usage: Usage
-    outcome: Outcome
-    provider_id: str
+    usage: Usage | Stated
+    outcome: Outcome | None
+    provider_id: str | None
+    answer: Answer | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Release(Operation[int]):
-    """The call used nothing: everything goes back, trial messages too. The result is the available balance."""
+class Release(Operation[Released]):
+    """Nothing was used: everything goes back, trial messages too. The key of `once` may be used again."""
 
     reservation_id: UUID
-    outcome: Outcome
+    outcome: Outcome | None
+    reason: str | None = None
+    once: Once | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Renew(Operation[datetime]):
-    """The call still runs and has used this much so far. The result is the end of its new lease."""
+class Renew(Operation[Renewed]):
+    """It still runs. Of a call that is made here: it has used this much so far."""
 
     reservation_id: UUID
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    lease: timedelta = LEASE
 
 
 @dataclass(slots=True, eq=False)
@@ -102,4 +166,4 @@ class CatchUp(Operation[None]):
     """Period ends, expiries and scheduled grants of an organisation are due."""
 
 
-AnyOperation = Admit | Settle | Release | Renew | Reap | CatchUp
+AnyOperation = Admit | Explain | Settle | Release | Renew | Reap | CatchUp

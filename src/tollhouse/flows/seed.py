@@ -9,12 +9,11 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from tollhouse.core import vault
-from tollhouse.core.credit import Balance
+from tollhouse.core.fund import first_balance
 from tollhouse.core.key import Mode, Scope, digest, looks_like_a_key, make_key, ordered_id, shown
-from tollhouse.core.period import month_containing, months_after
+from tollhouse.core.period import months_after
 from tollhouse.flows import fund
 from tollhouse.seed import capabilities, models, plans
-from tollhouse.store import account as accounts
 from tollhouse.store import catalogue
 from tollhouse.store import key as keys
 from tollhouse.store import organization as organizations
@@ -87,6 +86,7 @@ async def _catalogue(tx: OperatorTx) -> bool:
     new_models = await store.insert_models(tx, models.MODELS)
     new_levels = await store.insert_quality_levels(tx, capabilities.QUALITY_LEVELS)
     new_capabilities = await store.insert_capabilities(tx, capabilities.CAPABILITIES)
+    filled = await store.fill_capabilities(tx, capabilities.CAPABILITIES)
     await store.insert_prices(tx, [row for row in models.PRICES if row.model_id in new_models])
     await store.insert_plan_capabilities(
         tx,
@@ -116,7 +116,7 @@ async def _catalogue(tx: OperatorTx) -> bool:
         ],
     )
     named = new_plans | new_packages | new_providers | new_models | new_levels | new_capabilities
-    return bool(named) or new_rates
+    return bool(named) or new_rates or filled
 
 
 # ----------------------------------------------------------------------------------------------- organisations and keys
@@ -133,9 +133,7 @@ async def _found(tx: OperatorTx, id_: UUID, name: str, kind: str, plan_id: str, 
     """A new organisation whose first period begins now, with an empty balance."""
     row = Organization(id_, name, kind, "general", plan_id, None, now, 0, None, now)
     await organizations.insert(tx, row)
-    period = month_containing(now, row.period_anchor)
-    balance = Balance(id_, 0, 0, 0, 0, 0, 0, 0, period.start, period.end, next_due_at=period.end)
-    await organizations.insert_balance(tx, balance)
+    await organizations.insert_balance(tx, first_balance(id_, row.period_anchor, now))
 
 
 async def _operator_key(tx: OperatorTx, given: SeedInput, now: datetime) -> str | None:
@@ -149,13 +147,7 @@ async def _operator_key(tx: OperatorTx, given: SeedInput, now: datetime) -> str 
 async def _demo(tx: OperatorTx, given: SeedInput, now: datetime) -> str | None:
     if await organizations.find(tx, DEMO_ID) is None:
         await _found(tx, DEMO_ID, "Demo", "team", DEMO_PLAN, now)
-        locked = await fund.lock_one(tx, DEMO_ID)
-        assert locked is not None
-        account = await fund.load_account(tx, locked)
-        plan = (await catalogue.load(tx)).plans[DEMO_PLAN]
-        await fund.allocate(tx, account, plan, now)
-        await fund.welcome(tx, account, plan, now)
-        await accounts.write(tx, account)
+        await fund.begin(tx, DEMO_ID, (await catalogue.load(tx)).plans[DEMO_PLAN], now)
     return await _first_key(tx, given, DEMO_ID, "Demo", DEMO_SCOPES, now)
 
 

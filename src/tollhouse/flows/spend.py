@@ -1,7 +1,7 @@
 """The teller: the one place where a process reserves, settles, releases and renews.
 
 Operations queue up while a batch is served; whatever waits when it is done is the next batch, in one short transaction
-(flows/batch.py). There is no timer. A full queue refuses, it does not grow.
+(flows/batch.py, flows/answer.py). There is no timer. A full queue refuses, it does not grow.
 """
 
 import asyncio
@@ -9,15 +9,19 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from typing import cast
 
 import psycopg
 import structlog
 
-from tollhouse.core.access import Catalogue
+from tollhouse.core.catalogue import Catalogue
+from tollhouse.core.credit import MoreGrantsNeeded
 from tollhouse.core.errors import Overloaded
 from tollhouse.core.key import Mode
-from tollhouse.flows.batch import serve
-from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Settle, Settled
+from tollhouse.flows.answer import answer
+from tollhouse.flows.batch import load, write
+from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Operation, Result
+from tollhouse.store.account import GRANTS_READ
 from tollhouse.store.db import TellerTx
 from tollhouse.store.exchange import connect_teller, disconnect_teller
 
@@ -51,24 +55,20 @@ class Teller:
             await self._task
         await self._disconnect()
 
-    async def do(self, operation: AnyOperation) -> object:
+    async def do(self, operation: Operation[Result]) -> Result:
         """Queues the operation and waits for its commit. Overloaded when the queue is full or the database is away; a
         refusal is raised as it is. What was written when this is cancelled stays written."""
         if self._closing or len(self._waiting) >= QUEUE_MAX:
             raise Overloaded("Too many calls wait for their turn; nothing was taken. Try again in a second.")
         operation.result = asyncio.get_running_loop().create_future()
-        self._waiting.append(operation)
+        self._waiting.append(cast(AnyOperation, operation))
         self._arrived.set()
         return await operation.result
 
     async def admit(self, operation: Admit) -> Admitted:
+        """For an ask without an idempotency key."""
         found = await self.do(operation)
         assert isinstance(found, Admitted)
-        return found
-
-    async def settle(self, operation: Settle) -> Settled:
-        found = await self.do(operation)
-        assert isinstance(found, Settled)
         return found
 
     async def _run(self) -> None:
@@ -100,21 +100,34 @@ class Teller:
                 return
             log.error("teller: an operation failed", operation=type(batch[0]).__name__, exc_info=error)
             answers = [error]
-        for operation, answer in zip(batch, answers, strict=True):
+        for operation, found in zip(batch, answers, strict=True):
             if operation.result.done():
                 continue
-            if isinstance(answer, BaseException):
-                operation.result.set_exception(answer)
+            if isinstance(found, BaseException):
+                operation.result.set_exception(found)
             else:
-                operation.result.set_result(answer)  # type: ignore[arg-type]  # each operation's own kind of answer
+                operation.result.set_result(found)  # type: ignore[arg-type]  # each operation's own kind of answer
 
     async def _attempt(self, batch: list[AnyOperation]) -> list[object]:
         if self._connection is not None and self._connection.closed:
             await self._disconnect()
         if self._connection is None:
             self._connection = await connect_teller(self._url)
-        answers, self._catalogue = await serve(self._connection, batch, self._clock(), self._catalogue, self._mode)
-        return answers
+        return await self._transact(self._connection, batch)
+
+    async def _transact(self, tx: TellerTx, operations: list[AnyOperation]) -> list[object]:
+        """One transaction, committed. The answers are in the operations' order, refusals among them as exceptions.
+        After an error, giving the connection up is the rollback."""
+        for grants_read in GRANTS_READ:
+            batch = await load(tx, operations, self._clock(), self._catalogue, self._mode, grants_read)
+            self._catalogue = batch.catalogue
+            try:
+                answers = [answer(batch, number, operation) for number, operation in enumerate(operations)]
+            except MoreGrantsNeeded:
+                continue
+            await write(tx, batch)
+            return answers
+        raise AssertionError("all grants were loaded, and more were needed")
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -119,9 +119,9 @@ class Call(ABC):
 
     async def _settle(self, usage: Usage, state: str, error: str | None = None) -> Settled:
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
-        provider_id, outcome = self.admitted.admission.route.provider_id, self._outcome(state, error)
+        provider_id, outcome = self.admitted.admission.terms.route.provider_id, self._outcome(state, error)
         teller = self._pumps.teller
-        return await self._insist(lambda: teller.settle(Settle(organization_id, id_, usage, outcome, provider_id)))
+        return await self._insist(lambda: teller.do(Settle(organization_id, id_, usage, outcome, provider_id)))
 
     async def _release(self, error: str) -> None:
         organization_id, id_ = self.admitted.organization_id, self.admitted.id

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tollhouse.core.access import Plan
+from tollhouse.core.catalogue import Plan
 from tollhouse.core.errors import ModelNotFound, NotFound
 from tollhouse.core.key import ordered_id
 from tollhouse.core.money import format_credits

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from starlette.types import Receive, Scope, Send
 
-from tollhouse.core.access import Ask, LimitState
+from tollhouse.core.access import LimitState
+from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import Scope as KeyScope
 from tollhouse.core.key import end_user_id
@@ -32,7 +33,7 @@ class Chat:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            request, admit = await self._read(scope, receive)
+            request, size, admit = await self._read(scope, receive)
             admitted = await self._state.teller.admit(admit)
         except ClientLeft:
             return
@@ -40,7 +41,7 @@ class Chat:
             await send_error(send, refusal_of(error), [request_id(self._state.clock())])
             return
         try:
-            call = self._start(request, admitted, admit.ask)
+            call = self._start(request, admitted, size)
         except Exception as error:
             outcome = Outcome("failed", error="not sent to a provider")
             await self._state.teller.do(Release(admitted.organization_id, admitted.id, outcome))
@@ -52,7 +53,7 @@ class Chat:
         finally:
             watch.cancel()
 
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[wire.ChatRequest, Admit]:
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[wire.ChatRequest, Size, Admit]:
         identity = await self._state.identities.identify(credential_of(scope["headers"]))
         body = await read_body(scope, receive, self._state.body_max_bytes)
         request = wire.read_chat(body)
@@ -60,26 +61,25 @@ class Chat:
             raise BadRequest("This endpoint takes no X-Tollhouse-Capability. Leave the header out and name a model.")
         user = _end_user(scope)
         organization_id = identity.organization_id
+        sandbox_tokens = wire.sandbox_tokens(request, len(body)) if self._state.mode == "test" else None
+        size = Size(wire.input_bound(request), request.output_tokens, sandbox_tokens)
         ask = Ask(
             organization_id=organization_id,
             key_id=identity.key_id,
             subject_id=organization_id if user is None else end_user_id(organization_id, user),
             channel="api",
-            model_id=request.model,
-            input_tokens=wire.input_bound(request),
-            output_tokens=request.output_tokens,
-            sandbox_tokens=wire.sandbox_tokens(request, len(body)) if self._state.mode == "test" else None,
-            answers=request.answers,
+            want=CallWant(request.model, size, request.answers),
             needs=GATEWAY if user is None else ON_BEHALF,
         )
-        return request, Admit(organization_id, ask, ENDPOINT, request.wants_stream, user)
+        return request, size, Admit(organization_id, ask, ENDPOINT, request.wants_stream, user)
 
-    def _start(self, request: wire.ChatRequest, admitted: Admitted, ask: Ask) -> PlainCall | StreamCall:
-        admission = admitted.admission
-        provider = self._state.providers.of(admission.route)
-        body = wire.to_provider(request, admission.model.provider_model_id, admission.output_tokens)
+    def _start(self, request: wire.ChatRequest, admitted: Admitted, size: Size) -> PlainCall | StreamCall:
+        terms = admitted.admission.terms
+        assert terms.output_tokens is not None  # known of every call that is made here
+        provider = self._state.providers.of(terms.route)
+        body = wire.to_provider(request, terms.model.provider_model_id, terms.output_tokens)
         # What is charged for the input when the provider never says: four bytes are about one token.
-        estimate = ask.sandbox_tokens if ask.sandbox_tokens is not None else -(-ask.input_tokens // 4)
+        estimate = size.sandbox_tokens if size.sandbox_tokens is not None else -(-size.input_tokens // 4)
         call: PlainCall | StreamCall
         if request.wants_stream:
             call = StreamCall(self._state.pumps, admitted, provider, body, estimate, request.wants_usage)
@@ -136,8 +136,8 @@ def admission_headers(admitted: Admitted) -> Headers:
     admission = admitted.admission
     headers = [
         (b"x-request-id", str(admitted.id).encode()),
-        (b"x-tollhouse-model", admission.model.id.encode()),
-        (b"x-tollhouse-provider", admission.route.provider_id.encode()),
+        (b"x-tollhouse-model", admission.terms.model.id.encode()),
+        (b"x-tollhouse-provider", admission.terms.route.provider_id.encode()),
         (b"x-credits-reserved", format_credits(admitted.amount_micros).encode()),
     ]
     if admission.trial_remaining is not None:

@@ -7,13 +7,13 @@ from datetime import datetime
 from uuid import UUID
 
 from tollhouse.core.credit import Account, Balance, Grant
-from tollhouse.core.quota import Windows
+from tollhouse.core.quota import Rule, Windows
 from tollhouse.store import quota
 from tollhouse.store.db import MoneyTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys, run
 
 # How many grants are read at the head of an organisation's burn order; more only when these do not hold enough.
-GRANTS_READ = 32
+GRANTS_READ: tuple[int | None, ...] = (32, 2_048, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Locked:
     suspended: bool
     catalogue_version: int
     balance: Balance
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,10 @@ _lock = Rows(
     Locked,
     """SELECT o.id, o.plan_id, o.pending_plan_id, o.period_anchor, o.clock_offset_micros,
               o.suspended_at IS NOT NULL AS suspended, (SELECT version FROM catalogue_version) AS catalogue_version,
-              row_to_json(b) AS balance
+              row_to_json(b) AS balance,
+              (SELECT coalesce(json_agg(l), '[]') FROM (
+                   SELECT id, scope, subject_id, model_id, meter, period, maximum FROM usage_limit
+                   WHERE organization_id = o.id AND ended_at IS NULL ORDER BY id) l) AS rules
        FROM organization o JOIN credit_balance b ON b.organization_id = o.id
        WHERE o.id IN (SELECT id FROM json_to_recordset($1::json) AS x(id uuid))
        ORDER BY o.id FOR NO KEY UPDATE OF o, b""",
@@ -89,11 +93,12 @@ _write = Write(
            SET remaining_micros = x.remaining_micros, reserved_micros = x.reserved_micros, debt_micros = x.debt_micros,
                overdraft_limit_micros = x.overdraft_limit_micros,
                overdraft_reserved_micros = x.overdraft_reserved_micros, allocated_micros = x.allocated_micros,
-               seq = x.seq, period_start = x.period_start, period_end = x.period_end, next_due_at = x.next_due_at
+               seq = x.seq, period_start = x.period_start, period_end = x.period_end, next_due_at = x.next_due_at,
+               low_armed = x.low_armed, depleted_armed = x.depleted_armed, period_seq = x.period_seq
            FROM json_to_recordset($1::json) AS x(organization_id uuid, remaining_micros bigint, reserved_micros bigint,
                debt_micros bigint, overdraft_limit_micros bigint, overdraft_reserved_micros bigint,
                allocated_micros bigint, seq bigint, period_start timestamptz, period_end timestamptz,
-               next_due_at timestamptz)
+               next_due_at timestamptz, low_armed boolean, depleted_armed boolean, period_seq bigint)
            WHERE b.organization_id = x.organization_id),
        changed AS (
            UPDATE credit_grant g SET remaining_micros = x.remaining, reserved_micros = x.reserved, active = x.active
@@ -101,10 +106,12 @@ _write = Write(
            WHERE g.organization_id = x.o AND g.id = x.id),
        windows AS (
            INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used,
-               reserved)
-           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+               reserved, capability, limit_id)
+           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved, capability,
+               limit_id
            FROM json_to_recordset($4::json) AS x(organization_id uuid, id uuid, subject_id uuid, meter text,
-               model_id text, period text, starts_at timestamptz, used bigint, reserved bigint)
+               model_id text, period text, starts_at timestamptz, used bigint, reserved bigint, capability text,
+               limit_id uuid)
            ON CONFLICT (organization_id, id) DO UPDATE SET used = EXCLUDED.used, reserved = EXCLUDED.reserved)
        INSERT INTO credit_transaction (organization_id, seq, id, type, amount_micros, balance_after_micros, grant_id,
            reservation_id, estimation_variance_micros, note, actor, created_at)

@@ -20,7 +20,7 @@ class AskRow:
     organization_id: UUID
     key_id: UUID | None
     subject_id: UUID
-    model_id: str
+    model_id: str  # '' when no model is asked for by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +80,23 @@ class CheckpointFound:
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A call that was admitted: one row each of reservation, request and attempt, all with its id."""
+    """What was admitted: a reservation; for a call that is made here (`endpoint` is not None) also its request and its
+    first attempt, all with one id."""
 
     organization_id: UUID
     id: UUID
     key_id: UUID | None
     subject_id: UUID
     channel: str
-    endpoint: str
+    endpoint: str | None
     stream: bool
-    model_id: str
-    provider_id: str
+    capability: str | None
+    quality: str | None
+    model_id: str | None
+    provider_id: str | None
     connection_id: UUID | None
-    price_version: int
-    rate_version: int
+    price_version: int | None
+    rate_version: int | None
     multiplier_permille: int
     charged: bool
     trial: bool
@@ -101,12 +104,14 @@ class CallOpened:
     parts: Parts
     created_at: datetime
     expires_at: datetime
+    metadata: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class CallClosed:
-    """A call that has ended: its reservation gets its final state, request and attempt their outcome. With a charge (0
-    is one) it also leaves a usage event, of which `usage_id` is the id and the token counts are the content."""
+    """What has ended: the reservation gets its final state; of a call that was made here (`attempt` is not None) also
+    request and attempt their outcome. With a charge (0 is one) it leaves a usage event, of which `usage_id` is the id
+    and the token counts are the content; `stated`: the charge was stated in credits, no price led to it."""
 
     organization_id: UUID
     id: UUID
@@ -114,14 +119,15 @@ class CallClosed:
     charged_micros: int | None
     closed_at: datetime
     reason: str | None
-    request_state: str
-    client_left: bool
-    error: str | None
-    attempt: int
-    outcome: str
-    status: int | None
-    first_token_ms: int | None
-    duration_ms: int
+    request_state: str | None = None
+    client_left: bool = False
+    error: str | None = None
+    attempt: int | None = None
+    outcome: str | None = None
+    status: int | None = None
+    first_token_ms: int | None = None
+    duration_ms: int | None = None
+    stated: bool = False
     usage_id: UUID | None = None
     recorded_at: datetime | None = None
     provider_id: str | None = None
@@ -140,8 +146,8 @@ class Checkpoint:
     organization_id: UUID
     id: UUID
     expires_at: datetime
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,28 +189,32 @@ _checkpoints = Rows(
 _open_calls = Write(
     """WITH x AS MATERIALIZED (
            SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
-               channel text, endpoint text, stream boolean, model_id text, provider_id text, connection_id uuid,
-               price_version int, rate_version int, multiplier_permille int, charged boolean, trial boolean,
-               amount_micros bigint, parts jsonb, created_at timestamptz, expires_at timestamptz)),
+               channel text, endpoint text, stream boolean, capability text, quality text, model_id text,
+               provider_id text, connection_id uuid, price_version int, rate_version int, multiplier_permille int,
+               charged boolean, trial boolean, amount_micros bigint, parts jsonb, created_at timestamptz,
+               expires_at timestamptz, metadata jsonb)),
        reserved AS (
-           INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, model_id, price_version,
-               rate_version, multiplier_permille, charged, trial, amount_micros, parts, state, created_at, expires_at)
-           SELECT organization_id, id, key_id, subject_id, channel, model_id, price_version, rate_version,
-               multiplier_permille, charged, trial, amount_micros, parts, 'pending', created_at, expires_at FROM x),
+           INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, capability, quality, model_id,
+               price_version, rate_version, multiplier_permille, charged, trial, amount_micros, parts, state,
+               created_at, expires_at, metadata)
+           SELECT organization_id, id, key_id, subject_id, channel, capability, quality, model_id, price_version,
+               rate_version, multiplier_permille, charged, trial, amount_micros, parts, 'pending', created_at,
+               expires_at, metadata FROM x),
        requested AS (
            INSERT INTO request (organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, state,
                created_at)
            SELECT organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, 'running', created_at
-           FROM x)
+           FROM x WHERE endpoint IS NOT NULL)
        INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, started_at)
-       SELECT organization_id, id, 1, model_id, provider_id, connection_id, created_at FROM x"""
+       SELECT organization_id, id, 1, model_id, provider_id, connection_id, created_at FROM x
+       WHERE endpoint IS NOT NULL"""
 )
 _close_calls = Write(
     """WITH x AS MATERIALIZED (
            SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, state text,
                charged_micros bigint, closed_at timestamptz, reason text, request_state text, client_left boolean,
                error text, attempt smallint, outcome text, status smallint, first_token_ms int, duration_ms int,
-               usage_id uuid, recorded_at timestamptz, provider_id text, input_tokens bigint,
+               stated boolean, usage_id uuid, recorded_at timestamptz, provider_id text, input_tokens bigint,
                cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint, estimated boolean,
                cost_nanos bigint)),
        closed AS (
@@ -214,7 +224,7 @@ _close_calls = Write(
        finished AS (
            UPDATE request q SET state = x.request_state, client_left = x.client_left, error = x.error,
                finished_at = x.closed_at
-           FROM x WHERE q.organization_id = x.organization_id AND q.id = x.id),
+           FROM x WHERE x.attempt IS NOT NULL AND q.organization_id = x.organization_id AND q.id = x.id),
        ended AS (
            UPDATE attempt a SET first_byte_at = a.started_at + x.first_token_ms * interval '1 millisecond',
                finished_at = x.closed_at, outcome = x.outcome, status = x.status,
@@ -226,9 +236,11 @@ _close_calls = Write(
            messages, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, trial, estimated, cost_nanos,
            charged_micros, duration_ms, first_token_ms)
        SELECT r.organization_id, x.usage_id, x.recorded_at, r.created_at, r.id, r.subject_id, r.key_id, r.channel,
-           r.capability, r.quality, r.model_id, x.provider_id, r.price_version, r.rate_version, r.multiplier_permille,
-           1, x.input_tokens, x.cached_input_tokens, x.output_tokens, x.reasoning_tokens, r.trial, x.estimated,
-           x.cost_nanos, x.charged_micros, x.duration_ms, x.first_token_ms
+           r.capability, r.quality, r.model_id, x.provider_id, CASE WHEN NOT x.stated THEN r.price_version END,
+           CASE WHEN NOT x.stated THEN r.rate_version END, r.multiplier_permille,
+           (r.model_id IS NOT NULL AND r.channel <> 'capability')::int, x.input_tokens, x.cached_input_tokens,
+           x.output_tokens, x.reasoning_tokens, r.trial, x.estimated, x.cost_nanos, x.charged_micros, x.duration_ms,
+           x.first_token_ms
        FROM x JOIN reservation r ON r.organization_id = x.organization_id AND r.id = x.id
        WHERE x.charged_micros IS NOT NULL"""
 )
@@ -237,7 +249,8 @@ _checkpoint = Write(
            expires_at timestamptz, input_tokens bigint, output_tokens bigint)),
        lease AS (UPDATE reservation r SET expires_at = x.expires_at FROM x
            WHERE r.organization_id = x.organization_id AND r.id = x.id AND r.state = 'pending')
-       UPDATE attempt a SET input_tokens = x.input_tokens, output_tokens = x.output_tokens FROM x
+       UPDATE attempt a SET input_tokens = coalesce(x.input_tokens, a.input_tokens),
+           output_tokens = coalesce(x.output_tokens, a.output_tokens) FROM x
        WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.finished_at IS NULL"""
 )
 _end_users = Write(
@@ -264,7 +277,7 @@ def checkpoints(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[CheckpointFoun
 
 
 def open_calls(rows: Iterable[CallOpened]) -> Statement[None]:
-    """Reservation, request and first attempt of each call: durable before its provider is called."""
+    """Durable before any provider is called."""
     return _open_calls(list(rows))
 
 

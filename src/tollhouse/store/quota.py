@@ -1,4 +1,4 @@
-"""The counters of limits. The teller writes them, under the organisation's lock; others only look."""
+"""The counters and rates of limits. The teller writes them, under the organisation's lock; others only look."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from uuid import UUID
 
 from tollhouse.core.period import Kind
 from tollhouse.core.quota import Counter, Meter, Window, Windows
+from tollhouse.core.rate import Rate, Rates
 from tollhouse.store.db import OperatorTx, TenantTx
-from tollhouse.store.exchange import Rows, Statement, keys
+from tollhouse.store.exchange import Rows, Statement, Write, keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,24 @@ class WindowRow:
     starts_at: datetime
     used: int
     reserved: int
+    capability: str
+    limit_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateRow:
+    organization_id: UUID
+    id: UUID
+    subject_id: UUID
+    seconds: list[tuple[int, int]]
 
 
 _windows = Rows(
     WindowRow,
     """SELECT w.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
        CROSS JOIN LATERAL (
-           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved,
+                  capability, limit_id
            FROM quota_window WHERE organization_id = x.o AND id = x.id LIMIT 1) w""",
 )
 _taken = Rows(
@@ -37,8 +49,24 @@ _taken = Rows(
        CROSS JOIN LATERAL (SELECT parts FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r
        CROSS JOIN LATERAL jsonb_array_elements(r.parts -> 'windows') AS part
        CROSS JOIN LATERAL (
-           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved
+           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved,
+                  capability, limit_id
            FROM quota_window WHERE organization_id = x.o AND id = (part ->> 0)::uuid LIMIT 1) w""",
+)
+
+
+_rates = Rows(
+    RateRow,
+    """SELECT r.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+       CROSS JOIN LATERAL (
+           SELECT organization_id, id, subject_id, seconds FROM request_rate
+           WHERE organization_id = x.o AND id = x.id LIMIT 1) r""",
+)
+_write_rates = Write(
+    """INSERT INTO request_rate (organization_id, id, subject_id, seconds)
+       SELECT organization_id, id, subject_id, seconds
+       FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, subject_id uuid, seconds jsonb)
+       ON CONFLICT (organization_id, id) DO UPDATE SET seconds = EXCLUDED.seconds"""
 )
 
 
@@ -50,6 +78,21 @@ def windows(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
 def taken(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
     """The windows that these reservations, by organisation and id, took from."""
     return _taken(keys(reservations))
+
+
+def rates(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[RateRow]:
+    """Those of these rates, by organisation and id, that exist; of one that does not nothing was asked yet."""
+    return _rates(keys(wanted))
+
+
+def write_rates(found: Rates) -> Statement[None]:
+    """The rates that were changed."""
+    rows = [RateRow(*key, found.by_id[key].subject_id, found.by_id[key].seconds) for key in found.changed]
+    return _write_rates(rows)
+
+
+def rate_copies(rows: Iterable[RateRow]) -> Rates:
+    return Rates({(row.organization_id, row.id): Rate(row.subject_id, row.seconds) for row in rows})
 
 
 def working_copies(rows: Iterable[WindowRow]) -> Windows:
@@ -64,20 +107,24 @@ def changed(found: Windows) -> list[WindowRow]:
 async def read(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]) -> dict[UUID, Window]:
     """For those who look: the windows of these ids that exist."""
     cursor = await tx.execute(
-        """SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved FROM quota_window
-           WHERE organization_id = %s AND id = ANY(%s)""",
+        """SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved, capability,
+                  limit_id
+           FROM quota_window WHERE organization_id = %s AND id = ANY(%s)""",
         (organization_id, ids),
     )
     return {row[1]: _window(WindowRow(*row)) for row in await cursor.fetchall()}
 
 
 def _window(row: WindowRow) -> Window:
-    return Window(Counter(row.subject_id, row.meter, row.period, row.starts_at, row.model_id), row.used, row.reserved)
+    about = Counter(
+        row.subject_id, row.meter, row.period, row.starts_at, row.model_id, row.capability, row.limit_id
+    )  # fmt: skip
+    return Window(about, row.used, row.reserved)
 
 
 def _row(organization_id: UUID, id_: UUID, window: Window) -> WindowRow:
     about = window.counter
     return WindowRow(
         organization_id, id_, about.subject_id, about.meter, about.model_id, about.period, about.starts_at, window.used,
-        window.reserved,
+        window.reserved, about.capability, about.limit_id,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from tollhouse.seed.capabilities import CapabilityRow, PlanCapabilityRow, PlanModelRow, PlanQualityRow, QualityLevelRow
 from tollhouse.seed.models import ModelRow, PriceRow, ProviderRow
 from tollhouse.seed.plans import PlanRow, RateCardRow, TopupPackageRow
+from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import OperatorTx
 
 
@@ -116,12 +117,38 @@ async def insert_capabilities(tx: OperatorTx, rows: Sequence[CapabilityRow]) -> 
     return await _insert_named(
         tx,
         "SELECT id FROM capability",
-        """INSERT INTO capability (id, name, description, category, icon, estimated_micros)
+        """INSERT INTO capability (id, name, description, category, icon, estimated_micros, instructions, input_schema,
+               answer_schema, max_output_tokens)
            SELECT * FROM json_to_recordset(%s::json) AS x(id text, name text, description text, category text,
-               icon text, estimated_micros bigint)
+               icon text, estimated_micros bigint, instructions text, input_schema jsonb, answer_schema jsonb,
+               max_output_tokens int)
            ON CONFLICT DO NOTHING RETURNING id""",
         rows,
     )
+
+
+async def fill_capabilities(tx: OperatorTx, rows: Sequence[CapabilityRow]) -> bool:
+    """Gives instructions and schemas to those that were seeded before there were any. An operator who defined one left
+    an audit row: what is empty there is meant to be. Whether there were such."""
+    cursor = await tx.execute(
+        """SELECT id FROM capability c
+           WHERE id = ANY(%s) AND instructions = '' AND NOT EXISTS (
+               SELECT FROM audit WHERE organization_id = %s AND action = 'capability.set' AND object_id = c.id)""",
+        ([row.id for row in rows], PLATFORM_ID),
+    )
+    empty = {row[0] for row in await cursor.fetchall()}
+    if not empty:
+        return False
+    await tx.execute(
+        """UPDATE capability c
+           SET instructions = x.instructions, input_schema = x.input_schema, answer_schema = x.answer_schema,
+               max_output_tokens = x.max_output_tokens
+           FROM json_to_recordset(%s::json) AS x(id text, instructions text, input_schema jsonb, answer_schema jsonb,
+               max_output_tokens int)
+           WHERE c.id = x.id""",
+        (_document(row for row in rows if row.id in empty),),
+    )
+    return True
 
 
 async def insert_rate_cards(tx: OperatorTx, rows: Sequence[RateCardRow]) -> bool:

@@ -1,4 +1,4 @@
-"""Limits per minute and per capability, runnable capabilities, notices, rollups, idempotent calls, reporting functions."""
+"""Limits per minute and per capability, runnable capabilities, notices, rollups, kept answers, reports in SQL."""
 
 from tollhouse.migrations import file
 

@@ -1,0 +1,103 @@
+"""What is the same for every tenant: plans, models, prices, capabilities. Read whole, at one version."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tollhouse.core.price import Price, RateCard
+from tollhouse.core.routing import Connection, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`price_cents` a month; None: on request."""
+
+    id: str
+    name: str
+    rank: int
+    monthly_credits_micros: int
+    welcome_bonus_micros: int
+    monthly_tokens: int | None
+    daily_messages: int | None
+    max_output_tokens: int
+    charged_channels: frozenset[str]
+    price_cents: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    id: str
+    name: str
+    display_order: int
+    multiplier_permille: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """`estimated_micros` is what one use takes at a multiplier of 1. The schemas are JSON schemas of what goes in and
+    what comes out; without instructions it can be reserved for, but not run here."""
+
+    id: str
+    name: str
+    description: str
+    estimated_micros: int
+    is_active: bool
+    instructions: str
+    input_schema: dict[str, Any] | None
+    answer_schema: dict[str, Any] | None
+    max_output_tokens: int
+
+    def estimate_micros(self, quality: Quality) -> int:
+        return -(-self.estimated_micros * quality.multiplier_permille // 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a plan offers of one capability; `levels` by quality, each with its models in the order in which they are
+    asked. Requests None: unlimited."""
+
+    capability_id: str
+    requests_per_minute: int | None
+    requests_per_day: int | None
+    levels: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Prices and rate cards newest first, qualities lowest first, plans by rank. `offers` are what each plan says of
+    its own, by plan and capability."""
+
+    version: int
+    plans: Mapping[str, Plan]
+    models: Mapping[str, Model]
+    prices: Mapping[str, tuple[Price, ...]]
+    rates: tuple[RateCard, ...]
+    connections: Mapping[str, Connection]  # of the platform, by provider
+    qualities: Mapping[str, Quality] = field(default_factory=dict)
+    capabilities: Mapping[str, Capability] = field(default_factory=dict)
+    offers: Mapping[str, Mapping[str, Offer]] = field(default_factory=dict)
+
+    def price_at(self, model_id: str, now: datetime) -> Price | None:
+        return next((price for price in self.prices.get(model_id, ()) if price.effective_from <= now), None)
+
+    def rate_at(self, now: datetime) -> RateCard | None:
+        return next((rate for rate in self.rates if rate.effective_from <= now), None)
+
+    def offer(self, plan: Plan, capability_id: str) -> Offer | None:
+        """What the plan offers of the capability. A plan that says nothing about any capability offers what the next
+        lower plan does that says something."""
+        speaking = [one for one in self.plans.values() if one.rank <= plan.rank and one.id in self.offers]
+        if not speaking:
+            return None
+        return self.offers[max(speaking, key=lambda one: one.rank).id].get(capability_id)
+
+    def lowest_plan_with(self, capability_id: str, quality_id: str | None, above: Plan) -> Plan | None:
+        """The lowest plan above this one that offers the capability, at this quality when one is named."""
+        for plan in sorted(self.plans.values(), key=lambda one: one.rank):
+            if plan.rank <= above.rank:
+                continue
+            offer = self.offer(plan, capability_id)
+            if offer is not None and (quality_id is None or quality_id in offer.levels):
+                return plan
+        return None

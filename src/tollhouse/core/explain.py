@@ -1,0 +1,147 @@
+"""What would be decided, and why: for those who ask before they act. The rules are those of core/access.py, run on the
+same facts; nothing is taken."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tollhouse.core.access import Weighed, find_capability, offered, quote_of, weigh
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
+from tollhouse.core.credit import Account
+from tollhouse.core.errors import CapabilityDenied, TollhouseError
+from tollhouse.core.limits import Takes
+from tollhouse.core.period import end_of
+from tollhouse.core.price import Usage
+from tollhouse.core.quota import Windows
+from tollhouse.core.rate import Rate, Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A quality of the capability: whether the plan has it (`refusal` says what else is in the way), what one use is
+    reckoned to cost, and the models in their order."""
+
+    quality_id: str
+    name: str
+    allowed: bool
+    estimated_micros: int
+    models: tuple[str, ...]
+    refusal: TollhouseError | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitLeft:
+    """A limit that binds, as it stands. `resets_at` None: never, or for a minute's limit that something is left."""
+
+    scope: str
+    meter: str
+    period: str
+    limit: int
+    used: int
+    remaining: int
+    resets_at: datetime | None
+    model_id: str | None
+    capability: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`refusal` None: it may proceed. `estimated_micros` None: nothing can be reckoned."""
+
+    refusal: TollhouseError | None
+    model_id: str | None
+    models: tuple[str, ...]
+    levels: tuple[Level, ...]
+    estimated_micros: int | None
+    spendable_micros: int
+    limits: tuple[LimitLeft, ...]
+
+
+def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates) -> Explanation:
+    """Runs the rules and takes nothing. NotFound for a capability that does not exist."""
+
+    def tried(one: Ask) -> Weighed | TollhouseError:
+        try:
+            return weigh(one, facts, takes, account, windows, rates)
+        except TollhouseError as refusal:
+            return refusal
+
+    found = tried(ask)
+    levels: list[Level] = []
+    if isinstance(ask.want, CapabilityWant):
+        capability = find_capability(ask.want.capability_id, facts.catalogue)
+        for quality in facts.catalogue.qualities.values():
+            want = replace(ask.want, quality_id=quality.id)
+            outcome = tried(replace(ask, want=want))
+            refusal = outcome if isinstance(outcome, TollhouseError) else None
+            estimate = capability.estimate_micros(quality)
+            models = () if isinstance(refusal, CapabilityDenied) else _models(want, facts)
+            allowed = not isinstance(refusal, CapabilityDenied)
+            levels.append(Level(quality.id, quality.name, allowed, estimate, models, refusal))
+    refusal = found if isinstance(found, TollhouseError) else None
+    terms = found.terms if isinstance(found, Weighed) else None
+    return Explanation(
+        refusal=refusal,
+        model_id=terms.model.id if terms else None,
+        models=_models(ask.want, facts),
+        levels=tuple(levels),
+        estimated_micros=found.amount_micros if isinstance(found, Weighed) else _estimate(ask, facts),
+        spendable_micros=account.balance.spendable_micros,
+        limits=tuple(_limits(ask, facts, takes, windows, rates)),
+    )
+
+
+def _models(want: CallWant | CapabilityWant | CreditsWant, facts: Facts) -> tuple[str, ...]:
+    match want:
+        case CallWant(model_id):
+            return (model_id,) if model_id in facts.catalogue.models else ()
+        case CapabilityWant():
+            try:
+                return offered(want, facts)[2]
+            except TollhouseError:
+                return ()
+        case CreditsWant():
+            return ()
+
+
+def _estimate(ask: Ask, facts: Facts) -> int | None:
+    """What it would take if nothing were in the way; None when that cannot be said either."""
+    catalogue = facts.catalogue
+    match ask.want:
+        case CreditsWant(amount):
+            return amount
+        case CapabilityWant(capability_id, quality_id):
+            quality = catalogue.qualities.get(quality_id or next(iter(catalogue.qualities), ""))
+            capability = catalogue.capabilities.get(capability_id)
+            return capability.estimate_micros(quality) if capability and quality else None
+        case CallWant(model_id, size, answers):
+            try:
+                quote = quote_of(ask, model_id, facts)
+            except TollhouseError:
+                return None
+            output = facts.plan.max_output_tokens if size.output_tokens is None else size.output_tokens
+            return quote.charge_micros(Usage(size.input_tokens, output * answers))
+
+
+def _limits(ask: Ask, facts: Facts, takes: Takes, windows: Windows, rates: Rates) -> list[LimitLeft]:
+    """Every limit that binds the ask, also those that have much left."""
+    found: list[LimitLeft] = []
+    for one in takes.rates:
+        rate = rates.by_id.get((ask.organization_id, one.rate_id)) or Rate(one.subject_id)
+        used = rate.used(facts.now)
+        resets_at = rate.free_at(facts.now, one.maximum) if used >= one.maximum else None
+        left = max(0, one.maximum - used)
+        about = one.model_id or None, one.capability or None
+        found.append(LimitLeft(one.scope, "requests", "minute", one.maximum, used, left, resets_at, *about))
+    for take in takes.windows:
+        if take.maximum is None:
+            continue
+        window = windows.by_id.get((ask.organization_id, take.window_id))
+        used, reserved = (window.used, window.reserved) if window else (0, 0)
+        counter = take.counter
+        found.append(
+            LimitLeft(
+                take.scope, counter.meter, counter.period, take.maximum, used, max(0, take.maximum - used - reserved),
+                end_of(counter.period, counter.starts_at), counter.model_id or None, counter.capability or None,
+            )
+        )  # fmt: skip
+    return found
