@@ -17,6 +17,7 @@ from tollhouse.core.errors import Overloaded
 from tollhouse.flows.auth import Identities
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
+from tollhouse.gateway.completion import Completions
 from tollhouse.gateway.http import request_id, send_error, send_json
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
@@ -102,7 +103,8 @@ class App:
         self._gateway = routes.build(
             GatewayState(db, teller, self._pumps, providers, identities, secret, mode, clock, config.body_max_bytes)
         )
-        self._api = api.build(ApiState(db, teller, secret, mode, clock))
+        complete = Completions(self._pumps, providers).complete
+        self._api = api.build(ApiState(db, teller, identities, secret, mode, clock, complete))
         # What was made up to here stays for ever: the collector need not walk over it again and again.
         gc.collect()
         gc.freeze()

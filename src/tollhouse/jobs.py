@@ -2,24 +2,31 @@
 what it does is decided again under the organisation's lock, so the result is the same."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
 
 import psycopg
 import structlog
 from procrastinate import App, PsycopgConnector
+from procrastinate.jobs import Status
 
 from tollhouse.config import Config
-from tollhouse.flows.operation import CatchUp, Reap
+from tollhouse.flows.operation import AnyOperation, CatchUp, Reap
 from tollhouse.flows.spend import Teller
 from tollhouse.store import call, idempotency, organization, proof, usage
 from tollhouse.store.db import Database, role_conninfo
 
 AT_ONCE = 500
+# Period ends are booked one after another, and until the last is committed all of a batch wait: so few at a time.
+PERIODS_AT_ONCE = 20
 PARTITIONS_AHEAD = timedelta(days=92)
 ANSWERS_KEPT = timedelta(hours=24)
+FAILURES_KEPT_H = 24 * 7
 
 log = structlog.get_logger()
+Found = TypeVar("Found")
 
 
 class Jobs:
@@ -33,30 +40,58 @@ class Jobs:
 
     async def reap(self, timestamp: int) -> None:
         """Closes the reservations of calls whose process is gone, or whose host application never came back."""
-        while True:
+
+        async def find(limit: int) -> list[tuple[UUID, UUID]]:
             async with self._db.worker() as tx:
-                found = await call.overdue(tx, self._clock(), AT_ONCE)
-            closed = await asyncio.gather(*(self._teller.do(Reap(*key)) for key in found))
-            if any(closed):
-                log.info("reaped reservations", closed=sum(map(bool, closed)))
-            if len(found) < AT_ONCE or not any(closed):
-                return
+                return await call.overdue(tx, self._clock(), limit)
+
+        closed = await self._each(find, lambda key: Reap(*key), AT_ONCE)
+        if any(closed):
+            log.info("reaped reservations", closed=sum(map(bool, closed)))
 
     async def catch_up(self, timestamp: int) -> None:
         """Period ends, expiries and scheduled grants of organisations that nobody asks for at the moment."""
-        while True:
+
+        async def find(limit: int) -> list[UUID]:
             async with self._db.worker() as tx:
-                due = await organization.due(tx, self._clock(), AT_ONCE)
-            await asyncio.gather(*(self._teller.do(CatchUp(id_)) for id_ in due))
-            if len(due) < AT_ONCE:
-                return
+                return await organization.due(tx, self._clock(), limit)
+
+        await self._each(find, CatchUp, PERIODS_AT_ONCE)
+
+    async def _each(
+        self, find: Callable[[int], Awaitable[list[Found]]], make: Callable[[Found], AnyOperation], together: int
+    ) -> list[object]:
+        """Has the teller do what is found, until nothing else is found, and gives its answers. One that fails keeps
+        nobody else from their turn; the first failure is raised in the end."""
+        tried: set[Found] = set()
+        answers: list[object] = []
+        while fresh := [one for one in await find(AT_ONCE + len(tried)) if one not in tried]:
+            tried.update(fresh)
+            for start in range(0, len(fresh), together):
+                batch = [self._teller.do(make(one)) for one in fresh[start : start + together]]
+                answers += await asyncio.gather(*batch, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failures:
+            log.error("some could not be served", failed=len(failures), of=len(answers))
+            raise failures[0]
+        return answers
 
     async def tidy(self, timestamp: int) -> None:
-        """Partitions for the months to come; stored answers of idempotent calls are kept for a day."""
+        """Stored answers of idempotent calls are kept for a day; partitions for the months to come."""
         now = self._clock()
         async with self._db.worker() as tx:
-            await usage.create_partitions(tx, now, now + PARTITIONS_AHEAD)
             await idempotency.forget(tx, now - ANSWERS_KEPT)
+        async with self._db.worker() as tx:
+            await usage.create_partitions(tx, now, now + PARTITIONS_AHEAD)
+
+    async def roll_up(self, timestamp: int) -> None:
+        """Usage by day, of the days that are over. Each day is a transaction: cut short, it goes on where it was."""
+        async with self._db.worker() as tx:
+            days = await usage.days_to_roll_up(tx, self._clock())
+        for day in days:
+            async with self._db.worker() as tx:
+                if not await usage.roll_up(tx, day, self._clock()):
+                    return
 
     async def prove(self, timestamp: int) -> None:
         """The nightly proof of the ledger: differences are reported, never repaired."""
@@ -76,10 +111,26 @@ def build(config: Config, jobs: Jobs) -> App:
         ("reap", "* * * * * */15", jobs.reap),
         ("catch_up", "* * * * *", jobs.catch_up),
         ("tidy", "17 * * * *", jobs.tidy),
+        ("roll_up", "12 * * * *", jobs.roll_up),
         ("prove", "40 3 * * *", jobs.prove),
     ):
         app.periodic(cron=cron)(app.task(name=name, queueing_lock=name, pass_context=False)(run))
+
+    @app.periodic(cron="47 * * * *")
+    @app.task(name="sweep", queueing_lock="sweep", pass_context=False)
+    async def sweep(timestamp: int) -> None:
+        await sweep_queue(app)
+
     return app
+
+
+async def sweep_queue(app: App) -> None:
+    """The queue does not grow: what a worker that was killed had begun is dropped, since its next turn does the same;
+    failures are kept for a week."""
+    for job in await app.job_manager.get_stalled_jobs():
+        assert job.id is not None
+        await app.job_manager.finish_job_by_id_async(job.id, Status.FAILED, delete_job=True)
+    await app.job_manager.delete_old_jobs(FAILURES_KEPT_H, include_failed=True, include_aborted=True)
 
 
 async def _configure(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:

@@ -18,7 +18,11 @@ from tests.conftest import TEST_SECRET, SeededTemplate
 from tollhouse import api
 from tollhouse.api.state import State
 from tollhouse.core.key import Mode
+from tollhouse.flows.auth import Identities
 from tollhouse.flows.spend import Teller
+from tollhouse.gateway.completion import Completions
+from tollhouse.gateway.providers import Providers
+from tollhouse.gateway.pump import Pumps
 from tollhouse.store.db import Database
 from tollhouse.store.proof import prove
 
@@ -65,6 +69,7 @@ class Api:
     database_url: str
     clock: Clock
     teller: Teller
+    pumps: Pumps
     session: aiohttp.ClientSession
     operator_key: str
 
@@ -115,16 +120,20 @@ class Api:
 async def serve(database_url: str, operator_key: str, mode: Mode, secret: bytes = TEST_SECRET) -> AsyncIterator[Api]:
     clock = Clock()
     db, teller = Database(database_url), Teller(database_url, mode, clock)
-    app = api.build(State(db, teller, secret, mode, clock))
+    pumps, providers = Pumps(teller), Providers(secret)
+    complete = Completions(pumps, providers).complete
+    app = api.build(State(db, teller, Identities(db, secret), secret, mode, clock, complete))
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
     await db.open()
     await teller.open()
     serving = asyncio.create_task(server.serve())
     await server.listens.wait()
     async with aiohttp.ClientSession() as session:
-        yield Api(server.url, database_url, clock, teller, session, operator_key)
+        yield Api(server.url, database_url, clock, teller, pumps, session, operator_key)
     server.should_exit = True
     await serving
+    await pumps.close(5)
+    await providers.close()
     await teller.close()
     await db.close()
 

@@ -16,7 +16,7 @@ from tests.conftest import Cluster, SeededTemplate
 from tests.gateway.calls import desk
 from tests.house import House, Tenant, ask, charge, chunks, events, fresh_house, micros
 from tests.server import Program, Server
-from tollhouse.flows.batch import LEASE
+from tollhouse.flows.operation import LEASE
 from tollhouse.outside.sandbox import Sandbox
 
 MODEL = "sandbox"

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from tollhouse import __version__
-from tollhouse.api import credits, operator, problem
+from tollhouse.api import access, ai, capability, credits, operator, problem, reservation
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
 
@@ -23,7 +23,11 @@ def build(state: State) -> FastAPI:
     app.state.tollhouse = state
     problem.install(app, state.clock)
     app.include_router(credits.router)
+    app.include_router(reservation.router)
+    app.include_router(access.router)
     app.include_router(operator.router)
+    app.include_router(capability.router)
+    app.include_router(ai.router)
     _say_problem_json(app)
     return app
 

@@ -30,7 +30,8 @@ class Body(BaseModel):
 
 def body_hash(body: Body) -> bytes:
     """The same for two bodies that say the same, in whatever order."""
-    return hashlib.sha256(body.model_dump_json(exclude_unset=True).encode()).digest()
+    said = body.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).digest()
 
 
 class StrictRoute(APIRoute):
@@ -118,6 +119,12 @@ def _visible(value: str) -> str:
     return value
 
 
+def _end_user(value: str) -> str:
+    if not (0 < len(value) <= 200 and value.isprintable()):
+        raise ValueError("must be 1 to 200 printable characters: your own id of the end user")
+    return value
+
+
 _AsCredits = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,11}(\.[0-9]{1,6})?$", "examples": ["12.5"]})
 PositiveCredits = Annotated[int, BeforeValidator(_credits), AfterValidator(_above_zero), _AsCredits]
 Credits = Annotated[int, BeforeValidator(_credits), AfterValidator(_not_below_zero), _AsCredits]
@@ -125,6 +132,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+EndUser = Annotated[str, AfterValidator(_end_user)]
 Email = Annotated[str, AfterValidator(_email)]
 Id = Annotated[UUID, Field(strict=False)]
 _Key = Annotated[str, AfterValidator(_visible)]

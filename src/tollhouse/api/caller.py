@@ -1,14 +1,19 @@
 """Who calls a handler, and with which right."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from tollhouse.api.state import Shared
+from tollhouse.api.body import EndUser
+from tollhouse.api.state import Shared, State
+from tollhouse.core.errors import BadRequest
 from tollhouse.core.key import Scope
 from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.flows.operation import Bearer
 from tollhouse.flows.order import Order
 
 # For the documentation: the headers are read by `credential_of`, the same for every carrier.
@@ -33,3 +38,45 @@ async def ordering(state: Shared, caller: Annotated[Caller, Depends(with_scope("
 
 
 Operator = Annotated[Order, Depends(ordering)]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whose key it is, from memory: whether it still works and what it may do is decided with the operation, under the
+    organisation's lock."""
+
+    organization_id: UUID
+    key_id: UUID
+    credential: str | None
+    on_behalf_of: str | None  # the header X-Tollhouse-User
+
+    def user(self, named: str | None) -> str | None:
+        """The end user on whose behalf this is. BadRequest when body and header disagree."""
+        if named is not None and self.on_behalf_of not in (None, named):
+            raise BadRequest("The body names another user than the header X-Tollhouse-User. Send one of them.", "user")
+        return named or self.on_behalf_of
+
+    def needs(self, scope: Scope, user: str | None) -> frozenset[Scope]:
+        return frozenset({scope}) if user is None else frozenset({scope, "act_as"})
+
+    def bearer(self, scope: Scope) -> Bearer:
+        return Bearer(self.key_id, frozenset({scope}))
+
+    async def check(self, state: State, scope: Scope) -> None:
+        """For what no operation decides: looked up afresh."""
+        require(await authenticate(state.db, state.secret, self.credential, state.clock()), scope)
+
+
+async def holding(
+    request: Request,
+    state: Shared,
+    _bearer: _Bearer,
+    _header: _Header,
+    on_behalf_of: Annotated[EndUser | None, Header(alias="X-Tollhouse-User")] = None,
+) -> KeyHolder:
+    credential = credential_of(request.scope["headers"])
+    identity = await state.identities.identify(credential)
+    return KeyHolder(identity.organization_id, identity.key_id, credential, on_behalf_of)
+
+
+Holder = Annotated[KeyHolder, Depends(holding)]

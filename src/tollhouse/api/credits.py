@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from tollhouse.api.body import Moment, StrictRoute
 from tollhouse.api.caller import with_scope
 from tollhouse.api.state import Shared, State
-from tollhouse.api.view import BalanceView, TransactionsView
+from tollhouse.api.view import BalanceView, NoticesView, TransactionsView
 from tollhouse.core.errors import BadRequest
 from tollhouse.flows.auth import Caller
 from tollhouse.flows.operation import CatchUp
-from tollhouse.store import credit
+from tollhouse.store import credit, notice
+
+NOTICES_SHOWN = 100
 
 router = APIRouter(prefix="/api/credits", tags=["credits"], route_class=StrictRoute)
 
@@ -71,6 +73,12 @@ async def transactions(
     async with state.db.tenant(caller.organization_id) as tx:
         page = await credit.transactions(tx, caller.organization_id, wanted, query.limit, query.cursor)
     return TransactionsView.of(page)
+
+
+@router.get("/notices", summary="What was told of low credits, newest first")
+async def notices(state: Shared, caller: Annotated[Caller, Depends(with_scope("credits"))]) -> NoticesView:
+    async with state.db.tenant(caller.organization_id) as tx:
+        return NoticesView.of(await notice.of(tx, caller.organization_id, NOTICES_SHOWN))
 
 
 async def catch_up(state: State, organization_id: UUID, now: datetime) -> None:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tollhouse.core.errors import BadRequest, NotFound, Overloaded, TollhouseError, Unauthenticated
+from tollhouse.core.errors import BadRequest, NotFound, TollhouseError, Unauthenticated
 from tollhouse.core.key import ordered_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -40,13 +40,17 @@ class FieldError:
 def response(request_id: str, error: TollhouseError, errors: Sequence[FieldError] = ()) -> Response:
     """The problem that a refusal is, with its details beside the standard members and the hints of what would help."""
     hints = [
-        {name: getattr(hint, name) for name in ("kind", "price_cents", "at") if getattr(hint, name) is not None}
+        {name: getattr(hint, name) for name in ("kind", "price_cents", "at", "plan") if getattr(hint, name) is not None}
         for hint in error.hints()
     ]
     members = dict(error.details()) | ({"hints": hints} if hints else {})
     headers = {}
-    if isinstance(error, Overloaded):
+    if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    if not error.should_retry:
+        headers["x-should-retry"] = "false"
+    if "credits_used" in members:  # refused after the call had run
+        headers["x-credits-used"] = str(members["credits_used"])
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="tollhouse"'
     return _render(request_id, error.status, error.code, str(error), errors, members, headers)

@@ -1,6 +1,6 @@
 """What goes out: credits as decimal strings, times as RFC 3339 in UTC."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal, Self
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from tollhouse.core.credit import Balance, Grant, by_source
 from tollhouse.core.key import Mode, Scope
 from tollhouse.core.money import format_credits
+from tollhouse.core.notice import Kind, Notice
 from tollhouse.flows.order import Given, Overview
 from tollhouse.store.credit import Page, Statement, TransactionRow
 from tollhouse.store.entitlement import Entitlement
@@ -140,6 +141,37 @@ class TransactionsView(BaseModel):
     @classmethod
     def of(cls, page: Page) -> Self:
         return cls(items=[TransactionView.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+
+class NoticeView(BaseModel):
+    """`low_balance`: below `threshold`, a fifth of the monthly credits. `depleted`: at most `threshold`, one credit.
+    At most one of a kind a day; `day` and `created_at` are of the organisation's own time."""
+
+    kind: Kind
+    day: date
+    available: str
+    threshold: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Notice) -> Self:
+        return cls(
+            kind=row.kind,
+            day=row.day,
+            available=format_credits(row.available_micros),
+            threshold=format_credits(row.threshold_micros),
+            created_at=row.created_at,
+        )
+
+
+class NoticesView(BaseModel):
+    """Newest first, at most a hundred."""
+
+    items: list[NoticeView]
+
+    @classmethod
+    def of(cls, rows: list[Notice]) -> Self:
+        return cls(items=[NoticeView.of(row) for row in rows])
 
 
 class OrganizationView(BaseModel):

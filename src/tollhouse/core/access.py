@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import assert_never
 
 from tollhouse.core import errors
-from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, Size
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Capability, Catalogue, Offer, Quality
 from tollhouse.core.credit import Account, Hold
+from tollhouse.core.key import Scope
 from tollhouse.core.limits import Takes, with_tokens
 from tollhouse.core.period import end_of
 from tollhouse.core.price import Quote, Usage
@@ -94,7 +95,9 @@ def decide(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Wind
 
 def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates) -> Weighed:
     """What the ask would take. Raises the refusal; changes nothing."""
-    check_key(ask, facts)
+    check_suspended(facts.suspended)
+    if ask.key_id is not None:
+        check_key(facts.key, ask.needs, facts.now)
     charged = ask.channel in facts.plan.charged_channels
     match ask.want:
         case CallWant():
@@ -146,16 +149,12 @@ def _weigh_capability(
     return Weighed(terms, quote.charged, amount, tuple(taken), tuple(takes.rates), None)
 
 
-def check_key(ask: Ask, facts: Facts) -> None:
-    """Unauthenticated or Forbidden, when the key or its organisation may not ask for anything at all."""
-    check_suspended(facts.suspended)
-    if ask.key_id is None:
-        return
-    key = facts.key
+def check_key(key: KeyFacts | None, needs: frozenset[Scope], now: datetime) -> None:
+    """Unauthenticated for a key that is gone, Forbidden for one that lacks a scope."""
     if key is None:
         raise errors.Unauthenticated("This API key was revoked. Use another one.")
-    check_alive(key.revoked_at, key.expires_at, facts.now)
-    missing = sorted(ask.needs - key.scopes)
+    check_alive(key.revoked_at, key.expires_at, now)
+    missing = sorted(needs - key.scopes)
     if missing:
         raise errors.Forbidden(f"This API key has not the scope {missing[0]!r}. Use a key that has it.")
 

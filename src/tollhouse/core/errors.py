@@ -20,12 +20,14 @@ TollhouseError
   Overloaded .............. 503  nothing was taken, nothing was sent to a provider
   ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
   ProviderBroke ........... 502  in the middle of an answer
+  InvalidAnswer ........... 502  the model's answer does not fit the capability; it is charged
   Unexpected .............. 500  a fault of ours
   Remembered .............. any  a refusal that an idempotency key met before
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from tollhouse.core.money import format_credits
 
@@ -41,10 +43,14 @@ class Hint:
 
 
 class TollhouseError(Exception):
-    """A refusal. `code` and `status` are the API's; `str()` is a sentence for a person that names the remedy."""
+    """A refusal. `code` and `status` are the API's; `str()` is a sentence for a person that names the remedy. Clients
+    retry 429 and 503 by themselves: `retry_after_s` names a short wait, `should_retry` False forbids what would be
+    slept through."""
 
     code: str = "error"
     status: int = 500
+    retry_after_s: int | None = None
+    should_retry: bool = True
 
     def details(self) -> dict[str, object]:
         """Fields beside code and message, as in API.md: model_id, price_cents, limit, used, remaining, resets_at ..."""
@@ -89,7 +95,7 @@ class Mismatch(TollhouseError):
 
 
 class Overloaded(TollhouseError):
-    """Nothing was taken and nothing was sent; the caller may try again after `retry_after_s` seconds."""
+    """Nothing was taken and nothing was sent."""
 
     code, status = "overloaded", 503
     retry_after_s = 1
@@ -245,7 +251,11 @@ class LimitExceeded(TollhouseError):
     resets_at: datetime | None
     model_id: str | None = None
     capability: str | None = None
+    retry_after_s: int | None = None  # of a limit per minute
     code, status = "rate_limit_exceeded", 429
+
+    def __post_init__(self) -> None:
+        self.should_retry = self.retry_after_s is not None
 
     @property
     def remaining(self) -> int:
@@ -316,8 +326,34 @@ class ProviderBroke(TollhouseError):
     code, status = "provider_broke", 502
 
 
+@dataclass(eq=False)
+class InvalidAnswer(TollhouseError):
+    """The model answered, and not as the capability's schema wants it. The call ran, so it is charged."""
+
+    reason: str
+    reservation_id: UUID
+    model_id: str
+    charged_micros: int
+    code, status = "invalid_answer", 502
+
+    def __str__(self) -> str:
+        return (
+            f"The answer of the model {self.model_id!r} does not fit the capability: {self.reason}. The call ran and "
+            f"cost {format_credits(self.charged_micros)} credits. Try again, or choose a higher quality."
+        )
+
+    def details(self) -> dict[str, object]:
+        return {
+            "id": str(self.reservation_id),
+            "model_id": self.model_id,
+            "credits_used": format_credits(self.charged_micros),
+        }
+
+
 class Remembered(TollhouseError):
     """The refusal that the first request with this idempotency key met; it stands for a day."""
+
+    should_retry = False
 
     def __init__(
         self, code: str, status: int, message: str, details: dict[str, object], hints: tuple[Hint, ...]

@@ -115,6 +115,7 @@ class Windows:
                     resets_at=end_of(take.counter.period, take.counter.starts_at),
                     model_id=take.counter.model_id or None,
                     capability=take.counter.capability or None,
+                    retry_after_s=60 if take.counter.period == "minute" else None,
                 )
 
     def reserve(self, organization_id: UUID, takes: Iterable[Take]) -> None:

@@ -81,6 +81,7 @@ class Rates:
             rate = self.by_id.get((organization_id, take.rate_id))
             used = rate.used(now) if rate else 0
             if used >= take.maximum:
+                free_at = rate.free_at(now, take.maximum) if rate and take.maximum else now
                 raise LimitExceeded(
                     scope=take.scope,
                     meter="requests",
@@ -88,9 +89,10 @@ class Rates:
                     limit=take.maximum,
                     used=used,
                     reserved=0,
-                    resets_at=rate.free_at(now, take.maximum) if rate and take.maximum else None,
+                    resets_at=free_at if take.maximum else None,
                     model_id=take.model_id or None,
                     capability=take.capability or None,
+                    retry_after_s=_seconds_until(free_at, now) if take.maximum else None,
                 )
 
     def count(self, organization_id: UUID, takes: Iterable[RateTake], now: datetime) -> None:
@@ -102,3 +104,8 @@ class Rates:
                 rate = self.by_id[key] = Rate(take.subject_id)
             rate.count(now)
             self.changed.add(key)
+
+
+def _seconds_until(moment: datetime, now: datetime) -> int:
+    """At most a minute: then something is free for certain, or the next refusal names the rest."""
+    return min(MINUTE_S, max(1, -(-int((moment - now).total_seconds() * 1000) // 1000)))

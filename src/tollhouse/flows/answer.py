@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from tollhouse.core.access import decide
+from tollhouse.core.access import check_key, decide
 from tollhouse.core.errors import BadRequest, Conflict, Hint, Mismatch, NotFound, Remembered, TollhouseError
 from tollhouse.core.explain import Explanation, explain
 from tollhouse.core.key import end_user_id, ordered_id
@@ -45,6 +45,7 @@ def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
     if operation.organization_id not in batch.organizations:
         return NotFound("There is no such organisation.")
     try:
+        _check_bearer(batch, number, operation)
         match operation:
             case Admit():
                 return _admit(batch, number, operation)
@@ -63,6 +64,12 @@ def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
     except TollhouseError as refusal:
         return refusal
     assert_never(operation)
+
+
+def _check_bearer(batch: Batch, number: int, operation: AnyOperation) -> None:
+    """What comes with a key is done only while the key works. A suspended organisation still settles: it was spent."""
+    if isinstance(operation, Settle | Release | Renew) and operation.bearer is not None:
+        check_key(batch.keys[number], operation.bearer.needs, batch.time_of(operation.organization_id))
 
 
 def _admit(batch: Batch, number: int, operation: Admit) -> Admitted | Replayed:

@@ -5,7 +5,7 @@ Two round trips as a rule: lock and facts; writes and commit. Nothing but SQL an
 the organisations are locked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,6 +15,7 @@ from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.credit import Account
 from tollhouse.core.key import Mode
 from tollhouse.core.limits import Takes, counters_of, rates_of, takes_of
+from tollhouse.core.notice import crossed
 from tollhouse.core.quota import Windows
 from tollhouse.core.rate import Rates
 from tollhouse.flows.fund import catch_up
@@ -23,6 +24,7 @@ from tollhouse.store import account as accounts
 from tollhouse.store import call as calls
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import idempotency, quota
+from tollhouse.store import notice as notices
 from tollhouse.store.account import GrantRow, Locked
 from tollhouse.store.call import CheckpointFound, OpenReservation
 from tollhouse.store.db import TellerTx
@@ -48,6 +50,7 @@ class Batch:
     mode: Mode
     catalogue: Catalogue
     organizations: dict[UUID, Locked]
+    keys: dict[int, KeyFacts | None] = field(default_factory=dict)  # by number of the operation
     asked: dict[int, Asked] = field(default_factory=dict)
     reservations: dict[Key, OpenReservation] = field(default_factory=dict)
     checkpoints: dict[Key, CheckpointFound] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Batch:
     windows: Windows = field(default_factory=Windows)
     rates: Rates = field(default_factory=Rates)
     accounts: dict[UUID, Account] = field(default_factory=dict)
+    available_before: dict[UUID, int] = field(default_factory=dict)
     opened: list[calls.CallOpened] = field(default_factory=list)
     closed: dict[Key, calls.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
     renewed: dict[Key, calls.Checkpoint] = field(default_factory=dict)
@@ -93,7 +97,7 @@ async def load(
     locked, found, opened, lost, windows, taken, minutes, heads, drawn, records = await run(
         tx,
         accounts.lock(ids),
-        calls.ask_facts([_ask_row(number, ask) for number, ask in asks.items()], now),
+        calls.ask_facts([*_ask_rows(asks), *_bearer_rows(operations)], now),
         calls.reservations(closings),
         calls.checkpoints(reaps),
         quota.windows(guessed),
@@ -112,9 +116,10 @@ async def load(
     batch.records = {RecordKey(one.organization_id, one.endpoint, one.key): one for one in records}
     if await _catch_up(tx, batch):
         heads, drawn = await run(tx, accounts.heads(heads_of, grants_read), accounts.drawn(closings))
+    batch.keys = {row.n: _key_facts(row) for row in found}
     for row in found:
-        ask = asks[row.n]
-        if ask.organization_id in organizations:
+        ask = asks.get(row.n)
+        if ask is not None and ask.organization_id in organizations:
             facts = _facts(batch, ask.organization_id, row)
             batch.asked[row.n] = Asked(facts, takes_of(ask, facts))
     wanted = [(asks[number].organization_id, asked.takes) for number, asked in batch.asked.items()]
@@ -131,6 +136,11 @@ async def load(
 
 async def write(tx: TellerTx, batch: Batch) -> None:
     """Writes what was changed and commits."""
+    told = [
+        notice
+        for id_, account in batch.accounts.items()
+        for notice in crossed(account, batch.available_before[id_], batch.time_of(id_))
+    ]
     await run(
         tx,
         accounts.writes(batch.accounts.values(), batch.windows),
@@ -141,6 +151,7 @@ async def write(tx: TellerTx, batch: Batch) -> None:
         calls.write_checkpoints(batch.renewed.values()),
         idempotency.keep(batch.kept.values()),
         idempotency.drop(batch.dropped),
+        notices.insert(told),
         commit=True,
     )
 
@@ -156,9 +167,16 @@ def record_key(operation: AnyOperation) -> RecordKey | None:
             return None
 
 
-def _ask_row(number: int, ask: Ask) -> calls.AskRow:
-    model_id = ask.want.model_id if isinstance(ask.want, CallWant) else ""
-    return calls.AskRow(number, ask.organization_id, ask.key_id, ask.subject_id, model_id)
+def _ask_rows(asks: dict[int, Ask]) -> Iterator[calls.AskRow]:
+    for number, ask in asks.items():
+        model_id = ask.want.model_id if isinstance(ask.want, CallWant) else ""
+        yield calls.AskRow(number, ask.organization_id, ask.key_id, ask.subject_id, model_id)
+
+
+def _bearer_rows(operations: list[AnyOperation]) -> Iterator[calls.AskRow]:
+    for number, one in enumerate(operations):
+        if isinstance(one, Settle | Release | Renew) and one.bearer is not None:
+            yield calls.AskRow(number, one.organization_id, one.bearer.key_id, one.organization_id, "")
 
 
 def _guess(asks: Iterable[Ask], catalogue: Catalogue | None, now: datetime) -> set[Key]:
@@ -187,6 +205,7 @@ def _open_accounts(
     ask the head of the burn order. A settlement above its reservation needs more, and says so (MoreGrantsNeeded)."""
     for id_, locked in batch.organizations.items():
         batch.accounts[id_] = Account(locked.balance, {})
+        batch.available_before[id_] = locked.balance.available_micros
     for row in heads:
         batch.accounts[row.organization_id].grants[row.grant.id] = row.grant
     for id_, account in batch.accounts.items():
@@ -198,8 +217,13 @@ def _open_accounts(
 
 def _facts(batch: Batch, organization_id: UUID, row: calls.AskFacts) -> Facts:
     locked = batch.organizations[organization_id]
-    key = None
-    if row.mode is not None:
-        key = KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)
     plan, now = batch.catalogue.plans[locked.plan_id], batch.time_of(organization_id)
-    return Facts(now, plan, locked.suspended, key, row.entitled, batch.catalogue, batch.mode, locked.rules)
+    return Facts(
+        now, plan, locked.suspended, batch.keys[row.n], row.entitled, batch.catalogue, batch.mode, locked.rules
+    )
+
+
+def _key_facts(row: calls.AskFacts) -> KeyFacts | None:
+    if row.mode is None:
+        return None
+    return KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)

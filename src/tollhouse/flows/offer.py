@@ -1,7 +1,6 @@
 """What operators define of capabilities: each call is one transaction with its audit row, in the platform's chain. The
 catalogue's version rises with each change, so that every process decides by it from its next batch on."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -13,15 +12,13 @@ from tollhouse.core.errors import BadRequest, NotFound
 from tollhouse.core.money import format_credits
 from tollhouse.flows import fund, schema
 from tollhouse.flows.audit import record
+from tollhouse.flows.capability import NAME
 from tollhouse.flows.order import Order
 from tollhouse.store import capability as store
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store.capability import OfferRow
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database, OperatorTx
-
-# A capability's name is the name of its schema at the providers too, which allow no more.
-_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ async def read_capability(db: Database, order: Order, capability_id: str) -> Def
 async def set_capability(db: Database, order: Order, wanted: Capability) -> Definition:
     """Makes the capability, or makes it so. BadRequest for a name that none can have, and for schemas that cannot be
     worked with."""
-    if not _ID.fullmatch(wanted.id):
+    if not NAME.fullmatch(wanted.id):
         raise BadRequest(
             "The name in the path must be 1 to 64 small letters, digits and underscores, a letter first, "
             "as in 'question_generation'."
@@ -120,7 +117,7 @@ async def delete_offer(db: Database, order: Order, plan_id: str, capability_id: 
 
 
 async def _find(tx: OperatorTx, capability_id: str) -> Capability:
-    found = await store.find(tx, capability_id) if _ID.fullmatch(capability_id) else None
+    found = await store.find(tx, capability_id) if NAME.fullmatch(capability_id) else None
     if found is None:
         raise NotFound(f"There is no capability {capability_id[:80]!r}. PUT makes one.")
     return found

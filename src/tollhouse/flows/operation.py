@@ -10,6 +10,7 @@ from tollhouse.core.access import Admission
 from tollhouse.core.ask import Ask
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.explain import Explanation
+from tollhouse.core.key import Scope
 from tollhouse.core.price import Stated, Usage
 from tollhouse.flows.once import Once
 
@@ -122,6 +123,14 @@ class Answer:
     response: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """The key that an operation comes with and what it must be allowed to do: read again under the lock."""
+
+    key_id: UUID
+    needs: frozenset[Scope]
+
+
 @dataclass(slots=True, eq=False)
 class Settle(Operation[Settled]):
     """This much was used. Safe to send any number of times. `outcome` None: the call was made by the host application,
@@ -132,6 +141,7 @@ class Settle(Operation[Settled]):
     outcome: Outcome | None
     provider_id: str | None
     answer: Answer | None = None
+    bearer: Bearer | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +152,7 @@ class Release(Operation[Released]):
     outcome: Outcome | None
     reason: str | None = None
     once: Once | None = None
+    bearer: Bearer | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -152,6 +163,7 @@ class Renew(Operation[Renewed]):
     input_tokens: int | None = None
     output_tokens: int | None = None
     lease: timedelta = LEASE
+    bearer: Bearer | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -36,10 +36,9 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What does not fit: `field` is the way to it, as in `product.name` (empty: the document itself), `message` what it
-    must be."""
+    """What does not fit: `path` is the way to it (empty: the document itself), `message` what it must be."""
 
-    field: str
+    path: tuple[str, ...]
     message: str
 
 
@@ -51,7 +50,7 @@ def check(schema: Schema, field: str) -> None:
     try:
         Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
     except SchemaError as error:
-        where = _path(field, error)
+        where = ".".join((field, *_path(error)))
         raise BadRequest(f"{where} is no JSON schema (Draft 2020-12): it {_message(error)}.", where) from None
     except RecursionError:
         raise BadRequest(f"{field} is nested too deeply. Send a plainer schema.", field) from None
@@ -71,7 +70,7 @@ def faults(schema: Schema, document: object) -> list[Fault]:
             if len(found) >= FAULTS_MAX:
                 break
     except RecursionError:
-        return [Fault("", "must not be nested so deeply")]
+        return [Fault((), "must not be nested so deeply")]
     return list(found)[:FAULTS_MAX]
 
 
@@ -149,12 +148,12 @@ def _faults(error: ValidationError) -> Iterator[Fault]:
             wanted: Any = error.validator_value
             for name in wanted:
                 if name not in error.instance:
-                    yield Fault(_join(_path("", error), name), "is required")
+                    yield Fault((*_path(error), name), "is required")
         case "additionalProperties" if error.validator_value is False and isinstance(error.instance, dict):
             for name in _unknown(error.instance, error.schema if isinstance(error.schema, dict) else {}):
-                yield Fault(_join(_path("", error), name), "is not known here; remove it, or look for a typing mistake")
+                yield Fault((*_path(error), name), "is not known here; remove it, or look for a typing mistake")
         case _:
-            yield Fault(_path("", error), _message(error))
+            yield Fault(_path(error), _message(error))
 
 
 def _unknown(document: dict[str, Any], schema: Schema) -> list[str]:
@@ -195,12 +194,5 @@ def _message(error: ValidationError | SchemaError) -> str:
     return f"does not fit {error.validator!r} of its schema"
 
 
-def _path(start: str, error: ValidationError | SchemaError) -> str:
-    found = start
-    for part in error.absolute_path:
-        found = _join(found, str(part))
-    return found
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _path(error: ValidationError | SchemaError) -> tuple[str, ...]:
+    return tuple(map(str, error.absolute_path))

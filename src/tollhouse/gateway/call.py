@@ -10,7 +10,8 @@ import msgspec
 
 from tollhouse.core.errors import Overloaded, ProviderFailed
 from tollhouse.core.price import Usage
-from tollhouse.flows.operation import Admitted, Outcome, Release, Renew, Settle, Settled
+from tollhouse.flows.once import Once
+from tollhouse.flows.operation import Admitted, Answer, Outcome, Release, Renew, Settle, Settled
 from tollhouse.gateway.meter import Meter
 from tollhouse.outside import Provider, ProviderFault, ProviderTimeout, Reply
 
@@ -46,6 +47,7 @@ class Call(ABC):
         self._deadline: asyncio.Timeout | None = None
         self._draining = False
         self._stopped = False
+        self._once: Once | None = None  # the idempotency key that the call runs under
 
     @abstractmethod
     async def run(self) -> None:
@@ -117,16 +119,20 @@ class Call(ABC):
     def _outcome(self, state: str, error: str | None) -> Outcome:
         return Outcome(state, self.left, error, self._status, self._first_byte_ms, self._elapsed_ms())
 
-    async def _settle(self, usage: Usage, state: str, error: str | None = None) -> Settled:
+    async def _settle(
+        self, usage: Usage, state: str, error: str | None = None, answer: Answer | None = None
+    ) -> Settled:
+        """`answer` is kept in the same commit."""
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
         provider_id, outcome = self.admitted.admission.terms.route.provider_id, self._outcome(state, error)
         teller = self._pumps.teller
-        return await self._insist(lambda: teller.do(Settle(organization_id, id_, usage, outcome, provider_id)))
+        return await self._insist(lambda: teller.do(Settle(organization_id, id_, usage, outcome, provider_id, answer)))
 
     async def _release(self, error: str) -> None:
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
         outcome = self._outcome("failed", error)
-        await self._insist(lambda: self._pumps.teller.do(Release(organization_id, id_, outcome)))
+        once = self._once
+        await self._insist(lambda: self._pumps.teller.do(Release(organization_id, id_, outcome, once=once)))
 
     async def _insist(self, operation: Callable[[], Awaitable[Result]]) -> Result:
         """What the provider was paid for is booked, however long the database is away; repeating it does no harm."""

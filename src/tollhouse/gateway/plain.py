@@ -6,7 +6,7 @@ import msgspec
 
 from tollhouse.core.errors import ProviderFailed, TollhouseError
 from tollhouse.core.price import Usage
-from tollhouse.flows.operation import Settled
+from tollhouse.flows.operation import Answer, Settled
 from tollhouse.gateway.call import SETTLE_WAIT_S, Call, failure
 from tollhouse.gateway.meter import add_charge, read_usage, usage_object
 from tollhouse.outside import ProviderFault
@@ -37,13 +37,18 @@ class PlainCall(Call):
                 await self._settle(Usage(self._input_estimate, 0, estimated=True), "incomplete", str(cut))
             self.fail(cut)
             return
+        kept = self._kept(answer, usage)
         unsettled = self._pumps.loop.call_later(SETTLE_WAIT_S, self._give, answer)
-        settled = await self._settle(usage, "done")
+        settled = await self._settle(usage, "done", answer=kept)
         unsettled.cancel()
         if not self.begun.done():
             self.settled = settled
             add_charge(answer["usage"], usage, settled)
             self._give(answer)
+
+    def _kept(self, answer: dict[str, Any], usage: Usage) -> Answer | None:
+        """What the settlement keeps for those who ask again."""
+        return None
 
     def _give(self, answer: dict[str, Any]) -> None:
         self.answer = msgspec.json.encode(answer)

@@ -22,6 +22,7 @@ class Pumps:
         self.teller = teller
         self.loop = asyncio.get_running_loop()
         self.drains = 0
+        self.draining = False  # no new work
         self.closing = False
         self._running: dict[asyncio.Task[None], Call] = {}
         self._ticker = asyncio.create_task(self._tick(), name="checkpoints")
@@ -37,6 +38,7 @@ class Pumps:
 
     async def close(self, grace_s: float) -> None:
         """Lets the calls finish for so long, then settles what they have, before the teller may close."""
+        self.draining = True
         if self._running:
             await asyncio.wait(self._running, timeout=grace_s)
         self.closing = True

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tollhouse.core.errors import BadRequest, LimitExceeded, Overloaded, TollhouseError
+from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.text import holds_nul
 from tollhouse.core.token import count_messages, upper_bound
 
@@ -229,9 +229,7 @@ def error_body(error: TollhouseError) -> bytes:
 
 
 def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
-    """Clients retry 429 and 503 by themselves. A short wait is named; a long one must not be slept through."""
-    if isinstance(error, Overloaded):
+    """Whether and when to try again, for clients that do so by themselves."""
+    if error.retry_after_s is not None:
         return [(b"retry-after", str(error.retry_after_s).encode())]
-    if isinstance(error, LimitExceeded):
-        return [(b"x-should-retry", b"false")]
-    return []
+    return [] if error.should_retry else [(b"x-should-retry", b"false")]

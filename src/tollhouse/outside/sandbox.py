@@ -1,8 +1,9 @@
 """A provider without network and without cost: for demonstrations, for trying out an integration, and for tests.
 
 Answers in OpenAI's chat completion format. The text is a pure function of the model and the messages and begins with
-``[sandbox]``; token counts follow `core.token`. Directives in the last user message choose length, pace and faults: see
-`outside.script`. There is no clock: ids and ``created`` are deterministic too.
+``[sandbox]``; with a `response_format` it is a JSON document that satisfies the schema (`outside.sample`). Token counts
+follow `core.token`. Directives in the last user message choose length, pace and faults: see `outside.script`. There is
+no clock: ids and ``created`` are deterministic too.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tollhouse.core.token import count_messages, text_of
+from tollhouse.core.token import count_messages, pieces, text_of
 from tollhouse.outside import (
     Deadlines,
     Phase,
@@ -24,6 +25,7 @@ from tollhouse.outside import (
     ReplyBroken,
     ReplyTooLarge,
 )
+from tollhouse.outside.sample import Unsatisfiable, sample
 from tollhouse.outside.script import Fault, Script, UnknownDirective, read_script
 from tollhouse.outside.story import tell
 
@@ -31,6 +33,7 @@ CREATED: Final = 1_735_689_600
 """The moment that every answer of the sandbox names: the start of 2025, UTC."""
 
 _JSON: Final = "application/json"
+_ANY_OBJECT: Final = {"type": "object", "properties": {"text": {"type": "string"}}}
 _encode = msgspec.json.encode
 
 
@@ -47,6 +50,7 @@ class _Ask:
     choices: int
     include_usage: bool
     script: Script
+    schema: object  # of the JSON that is wanted; None: text
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +128,12 @@ class Sandbox:
     async def chat(self, body: bytes, *, stream: bool) -> SandboxReply:
         try:
             ask = _read_ask(body)
+            fault = ask.script.fault
+            if fault is not None and fault.kind == "refuse":
+                raise ProviderUnreachable
+            answer = _answer(ask)
         except _Invalid as problem:
             return self._reply(400, _JSON, _error(str(problem), "invalid_request_error", "sandbox_invalid_request"))
-        fault = ask.script.fault
-        if fault is not None and fault.kind == "refuse":
-            raise ProviderUnreachable
-        answer = _answer(ask)
         wait_s = self._first_wait_s(ask, answer, stream)
         await _wait(wait_s, self._deadlines.first_byte, "first_byte")
         match fault:
@@ -190,7 +194,19 @@ def _read_ask(body: bytes) -> _Ask:
         choices=min(_positive(request, "n") or 1, 128),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         script=script,
+        schema=_wanted_schema(request.get("response_format")),
     )
+
+
+def _wanted_schema(form: object) -> object:
+    match form:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return _ANY_OBJECT
+        case {"type": "json_schema", "json_schema": {"name": str(), "schema": dict() as schema}}:
+            return schema
+    raise _Invalid("`response_format` must be of type text, json_object, or json_schema with a name and a schema.")
 
 
 def _positive(request: dict[str, Any], name: str) -> int | None:
@@ -217,10 +233,20 @@ def _answer(ask: _Ask) -> _Answer:
 
 
 def _choice(ask: _Ask, seed: bytes, index: int) -> _Choice:
-    tokens = tell(seed[index % 8 :], ask.question, ask.script.tokens)
+    tokens = _said(ask, seed[index % 8 :])
     if ask.max_tokens is not None and len(tokens) > ask.max_tokens:
         return _Choice(tokens[: ask.max_tokens], "length")
     return _Choice(tokens, "stop")
+
+
+def _said(ask: _Ask, seed: bytes) -> list[str]:
+    if ask.schema is None:
+        return tell(seed, ask.question, ask.script.tokens)
+    try:
+        document = sample(ask.schema, seed)
+    except Unsatisfiable as problem:
+        raise _Invalid(f"The schema in `response_format` has no sample: {problem}.") from None
+    return pieces(_encode(document).decode())[: ask.script.tokens]
 
 
 def _plain_steps(answer: _Answer, fault: Fault | None) -> Iterator[_Step]:

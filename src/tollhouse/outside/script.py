@@ -3,7 +3,7 @@
 They stand anywhere in the last user message, each a word of its own:
 
 ========================== ===========================================================================================
-``sandbox:tokens=N``       exactly N output tokens, unless the request's own maximum cuts them
+``sandbox:tokens=N``       exactly N output tokens, unless the request's own maximum cuts them; of JSON at most N
 ``sandbox:delay=MS``       milliseconds before each token; a plain call waits for all of them together
 ``sandbox:first=MS``       milliseconds before the first byte
 ``sandbox:fault=refuse``   no connection

@@ -5,6 +5,9 @@ from typing import Final
 from tollhouse.core.token import pieces
 from tollhouse.outside.script import without_directives
 
+LABEL: Final = "[sandbox]"
+"""What every text of the sandbox begins with."""
+
 _QUOTE_CHARACTERS: Final = 60
 
 _OPENINGS: Final = (
@@ -44,13 +47,18 @@ def tell(seed: bytes, message: str, length: int | None) -> list[str]:
     """
     quote = " ".join(without_directives(message).split())[:_QUOTE_CHARACTERS].rstrip()
     opening = _OPENINGS[seed[0] % len(_OPENINGS)].format(quote=quote) if quote else _NOTHING_TO_QUOTE
-    tokens = pieces(f"[sandbox] {opening}")
+    tokens = pieces(f"{LABEL} {opening}")
     step = (1, 5, 7, 11)[seed[1] % 4]  # prime to the number of sentences: all of them come before one comes again
     number = seed[2]
     natural_end = number + step * (2 + seed[3] % 3)
     while number != natural_end if length is None else len(tokens) < length:
-        tokens += pieces(" " + _SENTENCES[number % len(_SENTENCES)])
+        tokens += pieces(" " + sentence(number))
         number += step
     if length is None:
         return tokens + pieces(" " + _CLOSINGS[seed[4] % len(_CLOSINGS)])
     return tokens[:length]
+
+
+def sentence(number: int) -> str:
+    """One of the sentences; those of numbers that follow one another differ."""
+    return _SENTENCES[number % len(_SENTENCES)]

@@ -1,8 +1,10 @@
 """Capabilities, quality levels, and which plan may use which of them with which models."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from tollhouse.core.money import MICROS_PER_CREDIT
+from tollhouse.seed import prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class QualityLevelRow:
 
 @dataclass(frozen=True, slots=True)
 class CapabilityRow:
-    """`estimated_micros` is what one use takes at a multiplier of 1."""
+    """`estimated_micros` is what one use takes at a multiplier of 1. The schemas are JSON schemas."""
 
     id: str
     name: str
@@ -24,6 +26,10 @@ class CapabilityRow:
     category: str
     icon: str
     estimated_micros: int
+    instructions: str
+    input_schema: dict[str, Any]
+    answer_schema: dict[str, Any]
+    max_output_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +82,17 @@ CAPABILITIES = (
     CapabilityRow(
         "question_generation", "Question generation", "Suggests questions that fit a product and its customers.",
         "questions", "message-circle-question", MICROS_PER_CREDIT,
+        prompts.QUESTIONS, prompts.QUESTIONS_INPUT, prompts.QUESTIONS_ANSWER, 2_048,
     ),
     CapabilityRow(
         "testimonial_assembly", "Testimonial assembly", "Turns a customer's answers into one testimonial.",
         "testimonials", "quote", MICROS_PER_CREDIT * 3 // 2,
+        prompts.ASSEMBLY, prompts.ASSEMBLY_INPUT, prompts.ASSEMBLY_ANSWER, 3_072,
     ),
     CapabilityRow(
         "testimonial_polish", "Testimonial polish", "Smooths the wording of a testimonial and keeps its meaning.",
         "testimonials", "sparkles", MICROS_PER_CREDIT // 2,
+        prompts.POLISH, prompts.POLISH_INPUT, prompts.POLISH_ANSWER, 3_072,
     ),
 )  # fmt: skip
 

@@ -71,20 +71,17 @@ async def is_due(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime
 
 async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datetime) -> Statement | None:
     """The balance as it is booked, at the real time `now`; None when there is no such organisation. One statement, so
-    that the parts agree while calls are running. What the period's calls have cost is sought after the allocation
-    before it."""
+    that the parts agree while calls are running. What the period's calls have cost is summed over its own rows of the
+    ledger, like get_used_this_period in SQL."""
     cursor = await tx.execute(
         """WITH head AS MATERIALIZED (
                SELECT o.id, %(now)s + o.clock_offset_micros * interval '1 microsecond' AS own_time, b.remaining_micros,
                       b.reserved_micros, b.debt_micros, b.overdraft_limit_micros, b.overdraft_reserved_micros,
-                      b.allocated_micros, b.seq, b.period_start, b.period_end, b.next_due_at,
+                      b.allocated_micros, b.seq, b.period_start, b.period_end, b.next_due_at, b.low_armed,
+                      b.depleted_armed, b.period_seq,
                       (SELECT coalesce(-sum(amount_micros), 0)::bigint FROM credit_transaction t
-                       WHERE t.organization_id = b.organization_id AND t.created_at >= b.period_start
-                         AND t.type IN ('ai_consumption', 'late_settle', 'correction')
-                         AND t.seq > coalesce(
-                             (SELECT max(a.seq) FROM credit_transaction a
-                              WHERE a.organization_id = b.organization_id AND a.type = 'plan_allocation'
-                                AND a.created_at < b.period_start), 0)) AS used
+                       WHERE t.organization_id = b.organization_id AND t.type IN ('ai_consumption', 'late_settle')
+                         AND t.seq BETWEEN b.period_seq + 1 AND b.seq) AS used
                FROM credit_balance b JOIN organization o ON o.id = b.organization_id
                WHERE b.organization_id = %(organization)s)
            SELECT head.*, g.id, g.source, g.priority, g.paid, g.amount_micros, g.remaining_micros, g.reserved_micros,
@@ -95,9 +92,9 @@ async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datet
     rows = await cursor.fetchall()
     if not rows:
         return None
-    own_time, used = rows[0][1], rows[0][12]
-    grants = [Grant(*row[13:]) for row in rows if row[13] is not None]
-    return Statement(own_time, Balance(organization_id, *rows[0][2:12]), sorted(grants, key=Grant.burn_key), used)
+    _, own_time, *balance, used = rows[0][:16]
+    grants = [Grant(*row[16:]) for row in rows if row[16] is not None]
+    return Statement(own_time, Balance(organization_id, *balance), sorted(grants, key=Grant.burn_key), used)
 
 
 async def transactions(

@@ -105,5 +105,10 @@ async def insert(
 
 
 async def forget(tx: WorkerTx, before: datetime) -> None:
-    """Drops the answers that were given before this moment."""
-    await tx.execute("DELETE FROM idempotency WHERE created_at < %s", (before,))
+    """Drops the answers of requests that came before this moment. Who still runs keeps its key."""
+    await tx.execute(
+        """DELETE FROM idempotency i WHERE created_at < %s AND NOT (
+               status IS NULL AND EXISTS (SELECT FROM reservation r WHERE r.organization_id = i.organization_id
+                                            AND r.id = i.reservation_id AND r.state = 'pending'))""",
+        (before,),
+    )

@@ -4,12 +4,15 @@ Runs as the owner, in one snapshot, and changes nothing. `prove-ledger`, the nig
 """
 
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from tollhouse.core.audit import row_hash
+from tollhouse.store.invariant import Invariant
+from tollhouse.store.proof_money import MONEY
+from tollhouse.store.proof_usage import USAGE
 
 ROWS_SHOWN = 20
 
@@ -23,212 +26,7 @@ class Failure:
     rows: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Invariant:
-    number: int
-    statement: str
-    sql: LiteralString
-
-
-_ORGANISATION_NOW: LiteralString = "now() + o.clock_offset_micros * interval '1 microsecond'"
-_WINDOW_END: LiteralString = """CASE w.period WHEN 'day' THEN w.starts_at + interval '24 hours'
-    WHEN 'week' THEN w.starts_at + interval '7 days' WHEN 'month' THEN w.starts_at + interval '1 month'
-    ELSE 'infinity' END"""
-_HELD: LiteralString = """SELECT r.organization_id, (part ->> 0)::uuid AS grant_id, sum((part ->> 1)::bigint) AS held
-    FROM reservation r, jsonb_array_elements(r.parts -> 'grants') AS part
-    WHERE r.state = 'pending' GROUP BY 1, 2"""
-
-INVARIANTS: tuple[Invariant, ...] = (
-    Invariant(
-        1,
-        "what remains of a grant is what its transactions leave of it",
-        """SELECT g.organization_id, g.id, g.amount_micros, g.remaining_micros, g.reserved_micros, t.booked
-           FROM credit_grant g LEFT JOIN (
-               SELECT organization_id, grant_id, sum(amount_micros) AS booked,
-                      sum(amount_micros) FILTER (WHERE amount_micros > 0) AS granted
-               FROM credit_transaction WHERE grant_id IS NOT NULL GROUP BY 1, 2
-           ) t ON t.organization_id = g.organization_id AND t.grant_id = g.id
-           WHERE (g.active
-                  AND (t.booked IS DISTINCT FROM g.remaining_micros OR t.granted IS DISTINCT FROM g.amount_micros))
-              OR (NOT g.active AND t.booked IS NOT NULL)
-              OR g.reserved_micros NOT BETWEEN 0 AND g.remaining_micros""",
-    ),
-    Invariant(
-        2,
-        "a balance is the sum over its grants less debt, and the last transaction says so",
-        """SELECT b.organization_id, b.remaining_micros, b.debt_micros, b.seq, g.remaining, t.count, t.debt,
-                  l.balance_after_micros
-           FROM credit_balance b
-           CROSS JOIN LATERAL (SELECT coalesce(sum(remaining_micros), 0) AS remaining,
-                                      coalesce(sum(reserved_micros), 0) AS reserved
-                               FROM credit_grant g WHERE g.organization_id = b.organization_id AND g.active) g
-           CROSS JOIN LATERAL (SELECT count(*), coalesce(max(seq), 0) AS last,
-                                      coalesce(-sum(amount_micros) FILTER (WHERE grant_id IS NULL), 0) AS debt
-                               FROM credit_transaction t WHERE t.organization_id = b.organization_id) t
-           LEFT JOIN credit_transaction l ON l.organization_id = b.organization_id AND l.seq = b.seq
-           WHERE b.remaining_micros <> g.remaining OR b.reserved_micros <> g.reserved OR b.debt_micros <> t.debt
-              OR t.count <> b.seq OR t.last <> b.seq
-              OR coalesce(l.balance_after_micros, 0) <> b.remaining_micros - b.debt_micros""",
-    ),
-    Invariant(
-        2,
-        "each transaction's balance follows from the one before it, and no number is missing",
-        """SELECT * FROM (
-               SELECT organization_id, seq, amount_micros, balance_after_micros,
-                      lag(balance_after_micros, 1, 0::bigint) OVER w AS before,
-                      lag(seq, 1, 0::bigint) OVER w AS seq_before
-               FROM credit_transaction WINDOW w AS (PARTITION BY organization_id ORDER BY seq)) AS chain
-           WHERE balance_after_micros <> before + amount_micros OR seq <> seq_before + 1""",
-    ),
-    Invariant(
-        3,
-        "what is reserved on a grant is what open reservations hold of it",
-        f"""WITH held AS ({_HELD})
-           SELECT coalesce(g.organization_id, h.organization_id) AS organization_id,
-                  coalesce(g.id, h.grant_id) AS grant_id, g.reserved_micros, h.held
-           FROM credit_grant g FULL JOIN held h ON h.organization_id = g.organization_id AND h.grant_id = g.id
-           WHERE coalesce(g.reserved_micros, 0) <> coalesce(h.held, 0)""",
-    ),
-    Invariant(
-        3,
-        "what is reserved on an overdraft is what open reservations hold of it",
-        """SELECT b.organization_id, b.overdraft_reserved_micros, r.held
-           FROM credit_balance b LEFT JOIN (
-               SELECT organization_id, sum((parts ->> 'overdraft')::bigint) AS held FROM reservation
-               WHERE state = 'pending' GROUP BY 1) r USING (organization_id)
-           WHERE b.overdraft_reserved_micros <> coalesce(r.held, 0)""",
-    ),
-    Invariant(
-        3,
-        "what is reserved in a window is what open reservations hold of it",
-        """WITH held AS (
-               SELECT r.organization_id, (part ->> 0)::uuid AS window_id, sum((part ->> 2)::bigint) AS held
-               FROM reservation r, jsonb_array_elements(r.parts -> 'windows') AS part
-               WHERE r.state = 'pending' GROUP BY 1, 2)
-           SELECT coalesce(w.organization_id, h.organization_id) AS organization_id,
-                  coalesce(w.id, h.window_id) AS window_id, w.meter, w.reserved, h.held
-           FROM quota_window w FULL JOIN held h ON h.organization_id = w.organization_id AND h.window_id = w.id
-           WHERE coalesce(w.reserved, 0) <> coalesce(h.held, 0)""",
-    ),
-    Invariant(
-        4,
-        "no balance is below its overdraft unless a settlement above a reservation, a refund or a dispute did it",
-        """SELECT b.organization_id, b.debt_micros, b.overdraft_limit_micros FROM credit_balance b
-           WHERE b.debt_micros > b.overdraft_limit_micros
-             AND NOT EXISTS (SELECT FROM credit_transaction t
-                 WHERE t.organization_id = b.organization_id AND t.grant_id IS NULL AND t.amount_micros < 0
-                   AND t.type IN ('ai_consumption', 'late_settle', 'refund_clawback', 'dispute_clawback'))""",
-    ),
-    Invariant(
-        5,
-        "a reservation's parts sum to its amount, and its charge is what the ledger booked for it",
-        """SELECT r.organization_id, r.id, r.state, r.amount_micros, r.charged_micros, t.booked, t.wrong
-           FROM reservation r
-           LEFT JOIN (SELECT organization_id, reservation_id, -sum(amount_micros) AS booked,
-                             array_agg(DISTINCT type) AS types,
-                             count(DISTINCT type) > 1 AS wrong
-                      FROM credit_transaction WHERE reservation_id IS NOT NULL AND type <> 'correction'
-                      GROUP BY 1, 2) t
-             ON t.organization_id = r.organization_id AND t.reservation_id = r.id
-           WHERE r.amount_micros <> (r.parts ->> 'overdraft')::bigint
-                 + (SELECT coalesce(sum((part ->> 1)::bigint), 0)
-                    FROM jsonb_array_elements(r.parts -> 'grants') AS part)
-              OR coalesce(r.charged_micros, 0) <> coalesce(t.booked, 0) OR t.wrong
-              OR (r.state = 'settled' AND t.types <> ARRAY['ai_consumption'])
-              OR (r.state IN ('released', 'expired') AND t.types <> ARRAY['late_settle'])
-              OR (r.state = 'pending' AND t.types IS NOT NULL)""",
-    ),
-    Invariant(
-        5,
-        "what was settled has one usage event, what was not has none",
-        """SELECT r.organization_id, r.id, r.state, count(e.id) FROM reservation r
-           LEFT JOIN usage_event e ON e.organization_id = r.organization_id AND e.reservation_id = r.id
-           GROUP BY r.organization_id, r.id, r.state, r.charged_micros
-           HAVING count(e.id) <> (r.charged_micros IS NOT NULL)::int""",
-    ),
-    Invariant(
-        6,
-        "no reservation stays open for more than a minute after its end",
-        f"""SELECT r.organization_id, r.id, r.expires_at
-           FROM reservation r JOIN organization o ON o.id = r.organization_id
-           WHERE r.state = 'pending' AND r.expires_at < {_ORGANISATION_NOW} - interval '60 seconds'""",
-    ),
-    Invariant(
-        6,
-        "a request runs exactly as long as its reservation is open",
-        """SELECT q.organization_id, q.id, q.state, r.state AS reservation FROM request q
-           LEFT JOIN reservation r ON r.organization_id = q.organization_id AND r.id = q.id
-           WHERE r.id IS NULL OR (q.state = 'running') <> (r.state = 'pending')""",
-    ),
-    Invariant(
-        7,
-        "no provider was called without an earlier reservation, nor after another had begun to answer",
-        """SELECT a.organization_id, a.request_id, a.number FROM attempt a
-           LEFT JOIN reservation r ON r.organization_id = a.organization_id AND r.id = a.request_id
-           WHERE r.id IS NULL OR r.created_at > a.started_at
-              OR EXISTS (SELECT FROM attempt b
-                         WHERE b.organization_id = a.organization_id AND b.request_id = a.request_id
-                           AND b.first_byte_at < a.started_at)""",
-    ),
-    Invariant(
-        8,
-        "a charge is the usage at the price it was quoted at, rounded up once",
-        """SELECT * FROM (
-               SELECT e.organization_id, e.id, e.charged_micros, e.cost_nanos, r.charged_micros AS of_reservation,
-                      CASE WHEN r.charged
-                           THEN div(x.exact * c.micros_per_usd * e.multiplier_permille + (1e18 - 1), 1e18)
-                           ELSE 0 END AS due,
-                      div(x.exact + (1e6 - 1), 1e6) AS cost_due  -- div is exact, the quotient of / is rounded
-               FROM usage_event e
-               JOIN reservation r ON r.organization_id = e.organization_id AND r.id = e.reservation_id
-               JOIN model_price p ON p.model_id = e.model_id AND p.version = e.price_version
-               JOIN rate_card c ON c.version = e.rate_version
-               CROSS JOIN LATERAL (SELECT ((e.input_tokens - e.cached_input_tokens)::numeric * p.input_nanos_per_million
-                   + e.cached_input_tokens::numeric * p.cached_input_nanos_per_million
-                   + e.output_tokens::numeric * p.output_nanos_per_million + p.request_nanos::numeric * 1000000)
-                   AS exact) x
-           ) AS priced
-           WHERE charged_micros <> due OR cost_nanos <> cost_due OR of_reservation IS DISTINCT FROM charged_micros""",
-    ),
-    Invariant(
-        9,
-        "what a window has used is the sum of its usage events",
-        f"""SELECT w.organization_id, w.id, w.meter, w.period, w.starts_at, w.model_id, w.used, e.total
-           FROM quota_window w
-           CROSS JOIN LATERAL (
-               SELECT coalesce(sum(CASE w.meter WHEN 'tokens' THEN e.input_tokens + e.output_tokens
-                                   ELSE e.messages END), 0) AS total
-               FROM usage_event e
-               WHERE e.organization_id = w.organization_id AND e.started_at >= w.starts_at
-                 AND e.started_at < {_WINDOW_END}
-                 AND (w.subject_id = e.subject_id OR w.subject_id = w.organization_id AND w.meter = 'tokens')
-                 AND (w.model_id = '' OR e.model_id = w.model_id)
-                 AND (w.meter <> 'trial_messages' OR e.trial)) e
-           WHERE w.used <> e.total""",
-    ),
-    Invariant(
-        13,
-        "monthly allocations neither overlap nor stand outside their period",
-        """SELECT * FROM (
-               SELECT organization_id, id, period_start, expires_at,
-                      lag(expires_at) OVER (PARTITION BY organization_id ORDER BY period_start) AS earlier_end
-               FROM credit_grant WHERE source = 'plan') AS allocations
-           WHERE earlier_end > period_start OR expires_at IS NULL OR expires_at <= period_start""",
-    ),
-    Invariant(
-        14,
-        "trial messages exceed what the model allows only by calls that were given back and settled late",
-        """SELECT w.organization_id, w.subject_id, w.model_id, w.used, w.reserved, m.trial_messages
-           FROM quota_window w JOIN model m ON m.id = w.model_id
-           CROSS JOIN LATERAL (
-               SELECT min(r.created_at) AS since,
-                      count(*) FILTER (WHERE r.state <> 'settled' AND r.charged_micros IS NOT NULL) AS late
-               FROM reservation r
-               WHERE r.organization_id = w.organization_id AND r.subject_id = w.subject_id AND r.model_id = w.model_id
-                 AND r.trial) calls
-           WHERE w.meter = 'trial_messages' AND w.used + w.reserved - calls.late > m.trial_messages
-             AND (calls.since IS NULL OR m.updated_at <= calls.since)""",
-    ),
+BOOKS: tuple[Invariant, ...] = (
     Invariant(
         15,
         "every row belongs to the organisation of what it hangs on",
@@ -246,7 +44,15 @@ INVARIANTS: tuple[Invariant, ...] = (
            UNION ALL
            SELECT r.organization_id, 'reservation', r.id FROM reservation r
            WHERE NOT EXISTS (SELECT FROM credit_balance b
-                    WHERE b.organization_id = r.organization_id)""",
+                    WHERE b.organization_id = r.organization_id)
+           UNION ALL
+           SELECT x.organization_id, x.what, NULL FROM (
+               SELECT organization_id, 'notice' AS what FROM notice
+               UNION ALL SELECT DISTINCT organization_id, 'rollup' FROM usage_day
+               UNION ALL SELECT DISTINCT organization_id, 'window' FROM quota_window
+               UNION ALL SELECT organization_id, 'rate' FROM request_rate
+               UNION ALL SELECT organization_id, 'idempotency' FROM idempotency) x
+           WHERE NOT EXISTS (SELECT FROM organization o WHERE o.id = x.organization_id)""",
     ),
     Invariant(
         17,
@@ -287,21 +93,28 @@ INVARIANTS: tuple[Invariant, ...] = (
              AND state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '10 seconds'""",
     ),
 )
+INVARIANTS = tuple(sorted((*MONEY, *USAGE, *BOOKS), key=lambda one: one.number))
 
 
 async def prove(connection: AsyncConnection[Any]) -> list[Failure]:
     """Every invariant that does not hold, with rows. The connection must be the owner's and outside a transaction."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await connection.execute("SET LOCAL timezone = 'UTC'")
+        return await examine(connection)
+
+
+async def examine(connection: AsyncConnection[Any]) -> list[Failure]:
+    """The same in the transaction at hand, which sees what it has changed itself."""
     failures = []
-    async with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        await cursor.execute("SET LOCAL timezone = 'UTC'")
+    async with connection.cursor(row_factory=dict_row) as cursor:
         for invariant in INVARIANTS:
             await cursor.execute(invariant.sql)
             if rows := await cursor.fetchmany(ROWS_SHOWN):
                 failures.append(Failure(invariant.number, invariant.statement, rows))
-        if broken := await _broken_audit(connection):
-            statement = "the audit chain of each organisation is gapless and its hashes hold"
-            failures.append(Failure(16, statement, broken[:ROWS_SHOWN]))
+    if broken := await _broken_audit(connection):
+        statement = "the audit chain of each organisation is gapless and its hashes hold"
+        failures.append(Failure(16, statement, broken[:ROWS_SHOWN]))
     return failures
 
 

@@ -1,0 +1,201 @@
+"""Credits reserved before a host application calls a model itself, and settled or released after it."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Response
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from tollhouse.api.body import (
+    Body,
+    Credits,
+    EndUser,
+    IdempotencyKey,
+    Note,
+    PositiveCredits,
+    StrictRoute,
+    Word,
+    body_hash,
+)
+from tollhouse.api.caller import Holder
+from tollhouse.api.reservation_view import ReleasedView, RenewedView, ReservationView, SettledView
+from tollhouse.api.state import Shared, State
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Channel, CreditsWant, Size, Want
+from tollhouse.core.errors import Conflict, NotFound
+from tollhouse.core.key import end_user_id
+from tollhouse.core.price import Stated, Usage
+from tollhouse.flows.once import Once
+from tollhouse.flows.operation import Admit, Reap, Release, Renew, Replayed, Settle
+from tollhouse.flows.reserved import Reserved
+from tollhouse.store import reservation
+
+router = APIRouter(prefix="/api/credits/reservations", tags=["reservations"], route_class=StrictRoute)
+ENDPOINT = "POST /api/credits/reservations"
+METADATA_MAX = 16 * 1024
+TOKENS_MAX = 100_000_000
+Tokens = Annotated[int, Field(ge=0, le=TOKENS_MAX)]
+Seconds = Annotated[int, Field(ge=5, le=86_400)]
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(msgspec.json.encode(value)) > METADATA_MAX:
+        raise ValueError(f"must not be larger than {METADATA_MAX} bytes")
+    return value
+
+
+class ReservationBody(Body):
+    """One of `credits`; `capability`, with a `quality` (the lowest when it is missing); or `model`, with `input_tokens`
+    and, if there is one, the call's `max_output_tokens`."""
+
+    credits: PositiveCredits | None = None
+    capability: Word | None = None
+    quality: Word | None = None
+    model: Word | None = None
+    input_tokens: Tokens | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    user: EndUser | None = None
+    ttl_seconds: Seconds = 300
+    metadata: Annotated[dict[str, Any], AfterValidator(_small)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(one is not None for one in (self.credits, self.capability, self.model)) != 1:
+            raise ValueError("say what to reserve for by exactly one of 'credits', 'capability' and 'model'")
+        if self.quality is not None and self.capability is None:
+            raise ValueError("'quality' goes with 'capability'")
+        if (self.input_tokens is None) != (self.model is None):
+            raise ValueError("'model' and 'input_tokens' go together")
+        if self.max_output_tokens is not None and self.model is None:
+            raise ValueError("'max_output_tokens' goes with 'model'")
+        return self
+
+    def want(self) -> Want:
+        if self.credits is not None:
+            return CreditsWant(self.credits)
+        if self.capability is not None:
+            return CapabilityWant(self.capability, self.quality)
+        assert self.model is not None and self.input_tokens is not None
+        return CallWant(self.model, Size(self.input_tokens, self.max_output_tokens))
+
+
+class UsageBody(Body):
+    """Cached input is part of the input, reasoning part of the output."""
+
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cached_input_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
+
+    @model_validator(mode="after")
+    def _parts(self) -> Self:
+        if self.cached_input_tokens > self.input_tokens:
+            raise ValueError("'cached_input_tokens' are part of 'input_tokens' and cannot be more")
+        if self.reasoning_tokens > self.output_tokens:
+            raise ValueError("'reasoning_tokens' are part of 'output_tokens' and cannot be more")
+        return self
+
+
+class SettleBody(Body):
+    """One of `credits`, what it costs, and `usage`, which is priced as it was when it was reserved."""
+
+    credits: Credits | None = None
+    usage: UsageBody | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.credits is None) == (self.usage is None):
+            raise ValueError("say what was used by exactly one of 'credits' and 'usage'")
+        return self
+
+    def used(self) -> Usage | Stated:
+        if self.usage is not None:
+            return Usage(**self.usage.model_dump())
+        assert self.credits is not None
+        return Stated(self.credits)
+
+
+class ReleaseBody(Body):
+    reason: Note
+
+
+class RenewBody(Body):
+    """So long from now on; a renewal never shortens."""
+
+    ttl_seconds: Seconds
+
+
+@router.post(
+    "", status_code=201, response_model=ReservationView, summary="Reserve credits and limits before a model is called"
+)
+async def reserve(state: Shared, holder: Holder, body: ReservationBody, key: IdempotencyKey) -> Response:
+    organization_id, user = holder.organization_id, holder.user(body.user)
+    subject_id = organization_id if user is None else end_user_id(organization_id, user)
+    want = body.want()
+    channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
+    needs = holder.needs("credits", user)
+    ask = Ask(organization_id, holder.key_id, subject_id, channel, want, needs)
+    admit = Admit(
+        organization_id, ask, None, external_user=user, once=Once(ENDPOINT, key, body_hash(body)),
+        lease=timedelta(seconds=body.ttl_seconds), metadata=body.metadata,
+    )  # fmt: skip
+    found = await state.teller.do(admit)
+    if isinstance(found, Replayed):
+        return _told(ReservationView.of_reserved(msgspec.convert(found.response, Reserved)), 201, replayed=True)
+    return _told(ReservationView.of_reserved(Reserved.of(found, admit)), 201)
+
+
+@router.get("/{reservation_id}", summary="A reservation as it stands")
+async def read(state: Shared, holder: Holder, reservation_id: UUID) -> ReservationView:
+    await holder.check(state, "credits")
+    found = await _find(state, holder.organization_id, reservation_id)
+    if found.state == "pending" and found.expires_at <= found.now:
+        await state.teller.do(Reap(holder.organization_id, reservation_id))
+        found = await _find(state, holder.organization_id, reservation_id)
+    return ReservationView.of_row(found)
+
+
+@router.post("/{reservation_id}/settle", response_model=SettledView, summary="Charge what was used, once")
+async def settle(state: Shared, holder: Holder, reservation_id: UUID, body: SettleBody) -> Response:
+    bearer = holder.bearer("credits")
+    used = body.used()
+    settled = await state.teller.do(
+        Settle(holder.organization_id, reservation_id, used, None, None, bearer=bearer)
+    )  # fmt: skip
+    return _told(SettledView.of(reservation_id, settled), 200, settled.replayed)
+
+
+@router.post("/{reservation_id}/release", response_model=ReleasedView, summary="Give everything back: nothing was used")
+async def release(state: Shared, holder: Holder, reservation_id: UUID, body: ReleaseBody) -> Response:
+    bearer = holder.bearer("credits")
+    operation = Release(holder.organization_id, reservation_id, None, body.reason, bearer=bearer)
+    released = await state.teller.do(operation)
+    if released.state == "settled":
+        raise Conflict("This reservation was settled: what was used is charged and cannot be released.")
+    return _told(ReleasedView.of(reservation_id, released), 200, released.replayed)
+
+
+@router.post("/{reservation_id}/renew", response_model=RenewedView, summary="Keep it open while the call runs")
+async def renew(state: Shared, holder: Holder, reservation_id: UUID, body: RenewBody) -> Response:
+    bearer, lease = holder.bearer("credits"), timedelta(seconds=body.ttl_seconds)
+    renewed = await state.teller.do(Renew(holder.organization_id, reservation_id, lease=lease, bearer=bearer))
+    if renewed.state != "pending":
+        raise Conflict(
+            f"This reservation is {renewed.state} and cannot be renewed. Settle what was used, or reserve anew."
+        )
+    return _told(RenewedView(id=reservation_id, expires_at=renewed.expires_at), 200)
+
+
+async def _find(state: State, organization_id: UUID, reservation_id: UUID) -> reservation.ReservationRow:
+    async with state.db.tenant(organization_id) as tx:
+        found = await reservation.find(tx, organization_id, reservation_id, state.clock())
+    if found is None:
+        raise NotFound("There is no such reservation.")
+    return found
+
+
+def _told(view: BaseModel, status: int, replayed: bool = False) -> Response:
+    """Written out here: validating once more what was just made would cost more than making it."""
+    headers = {"idempotent-replayed": "true"} if replayed else None
+    return Response(view.model_dump_json(), status, headers, media_type="application/json")
