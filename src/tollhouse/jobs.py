@@ -2,6 +2,7 @@
 what it does is decided again under the organisation's lock, so the result is the same."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -10,6 +11,7 @@ from uuid import UUID
 import psycopg
 import structlog
 from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from tollhouse.config import Config
@@ -129,7 +131,8 @@ async def sweep_queue(app: App) -> None:
     failures are kept for a week."""
     for job in await app.job_manager.get_stalled_jobs():
         assert job.id is not None
-        await app.job_manager.finish_job_by_id_async(job.id, Status.FAILED, delete_job=True)
+        with contextlib.suppress(ConnectorException):  # another worker has just dropped it
+            await app.job_manager.finish_job_by_id_async(job.id, Status.FAILED, delete_job=True)
     await app.job_manager.delete_old_jobs(FAILURES_KEPT_H, include_failed=True, include_aborted=True)
 
 

@@ -533,7 +533,10 @@ DECLARE
 BEGIN
     WHILE month <= until LOOP
         partition := 'usage_event_' || to_char(month, 'YYYY_MM');
-        IF to_regclass('public.' || partition) IS NULL THEN
+        -- a month that has begun in the default partition stays there: PostgreSQL would not part it
+        IF to_regclass('public.' || partition) IS NULL AND NOT EXISTS (
+            SELECT FROM public.usage_event
+            WHERE recorded_at >= month AND recorded_at < month + interval '1 month') THEN
             EXECUTE format('CREATE TABLE public.%I PARTITION OF public.usage_event FOR VALUES FROM (%L) TO (%L)',
                            partition, month, month + interval '1 month');
             EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', partition);
@@ -717,7 +720,7 @@ CREATE FUNCTION get_used_this_period(wanted uuid) RETURNS numeric LANGUAGE sql S
         SELECT coalesce((SELECT -sum(t.amount_micros) FROM credit_balance b
                          JOIN credit_transaction t ON t.organization_id = b.organization_id
                          WHERE b.organization_id = wanted AND t.type IN ('ai_consumption', 'late_settle')
-                           AND t.seq > b.period_seq), 0) / 1000000;
+                           AND t.seq BETWEEN b.period_seq + 1 AND b.seq), 0) / 1000000;
     END;
 
 -- What is neither spent nor reserved; below zero: debt.

@@ -115,8 +115,9 @@ async def test_a_task_cancelled_before_anything_was_sent_gives_everything_back(
 @asynccontextmanager
 async def script(text: str, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
     environment = os.environ | {"PYTHONPATH": str(SOURCE), "TOLLHOUSE_URL": url, "TOLLHOUSE_API_KEY": KEY}
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", text, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-c", text, env=environment, stdin=pipe, stdout=pipe, stderr=pipe
     )
     try:
         yield process
@@ -155,7 +156,6 @@ asyncio.run(main())
 async def test_ctrl_c_ends_the_program_after_every_charge_has_arrived(
     counter: Counter, text: str, operations: int
 ) -> None:
-    """In asyncio the loop's end cancels every task, the deliveries too, of which one is then on its way."""
     counter.fail("settle", *[Fault(raw=FULL.raw)] * operations)
     async with script(text, counter.url) as process, asyncio.timeout(20):
         assert process.stdout is not None and process.stderr is not None
@@ -165,6 +165,32 @@ async def test_ctrl_c_ends_the_program_after_every_charge_has_arrived(
         assert b"KeyboardInterrupt" in await process.stderr.read()
         assert await process.wait() != 0
     assert [held.charged for held in counter.held.values()] == [{"credits": "4"}] * operations
+
+
+LEAVING = """
+import asyncio, sys
+from tollhouse.client import AsyncClient
+async def work(client):
+    async with client.operation("polish") as op:
+        op.used(credits="0.5")
+async def main():
+    client = AsyncClient()
+    task = asyncio.create_task(work(client))
+    await asyncio.to_thread(sys.stdin.readline)
+asyncio.run(main())
+"""
+
+
+async def test_a_loop_that_ends_in_the_middle_of_a_settlement_ends_after_it(counter: Counter) -> None:
+    """Its end cancels the delivery itself, which then is made once more."""
+    counter.fail("settle", Fault(gate=asyncio.Event()))
+    async with script(LEAVING, counter.url) as process, asyncio.timeout(20):
+        await counter.received("settle")
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        assert await process.wait() == 0
+    assert counter.only.charged == {"credits": "0.5"}
+    assert len(counter.sent("settle")) == 2
 
 
 STUCK = """

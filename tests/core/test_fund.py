@@ -110,7 +110,8 @@ def test_a_grant_without_a_begin_begins_now_and_without_an_end_never_ends(source
     assert (made.effective_at, made.expires_at, made.active, made.created_at) == (NOON, None, True, NOON)
     assert (made.amount_micros, made.remaining_micros, made.reserved_micros) == (5, 5, 0)
     assert (made.priority, made.paid, made.note) == (PRIORITY[source], False, "for the fair")
-    assert fund.new_grant(UUID(int=9), source, 5, NOON, priority=0).priority == 0
+    plain = fund.new_grant(UUID(int=9), source, 5, NOON, priority=0, paid=True)
+    assert (plain.priority, plain.paid, plain.note) == (0, True, "")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,7 @@ def test_a_grant_counts_from_its_begin_on_that_moment_included(begins: timedelta
     assert tale.account.grants[id_].active is counts
     assert tale.to(NOON + max(begins, timedelta())).available == 5
     assert tale.ledger == [("promo_bonus", 5)]
+    assert [entry.actor for entry in tale.account.entries] == ["somebody" if counts else "system"]
 
 
 @pytest.mark.parametrize(
@@ -230,8 +232,17 @@ def test_an_organisation_begins_with_its_monthly_credits_and_its_welcome_bonus()
     assert tale.balance.next_due_at == tale.balance.period_end == utc(2026, 4, 10, 12)
 
 
-def test_a_plan_that_gives_nothing_books_nothing() -> None:
-    tale = Tale.of("bare").to(months_after(NOON, 1))
+def test_an_organisation_has_nothing_before_it_begins() -> None:
+    balance = fund.first_balance(ORGANIZATION, NOON, NOON)
+    period = (NOON, utc(2026, 4, 10, 12))
+    assert balance == Balance(ORGANIZATION, 0, 0, 0, 0, 0, 0, 0, *period, next_due_at=period[1])
+
+
+def test_a_plan_that_gives_nothing_books_nothing_and_its_period_ends_all_the_same() -> None:
+    tale = Tale.of("bare")
+    tale.account.touched = False
+    tale.to(months_after(NOON, 1))
+    assert tale.account.touched
     assert (tale.ledger, tale.account.grants, tale.balance.allocated_micros) == ([], {}, 0)
     assert tale.balance.period_start == months_after(NOON, 1)
 
@@ -570,12 +581,17 @@ def test_an_upgrade_just_before_the_reset_ends_with_it() -> None:
     assert tale.to(ends).ledger[4:] == [("expiry", -500), ("expiry", -1_500), ("plan_allocation", 2_000)]
 
 
-def test_an_upgrade_from_a_plan_that_gave_more_gives_nothing_but_its_welcome() -> None:
+@pytest.mark.parametrize(("more", "given"), [(-1, []), (0, []), (1, [1])])
+def test_an_upgrade_to_a_plan_that_gives_no_more_gives_nothing_but_its_welcome(more: int, given: list[int]) -> None:
     tale = Tale.of("team")
-    poorer = replace(PLANS["team"], id="vip", name="Vip", rank=60, monthly_credits_micros=2_000 * CREDIT)
-    change = fund.change_plan(tale.account, PLANS["team"], poorer, False, NOON, tale.new_id, "somebody")
-    assert [one.source for one in change.made] == ["welcome"]
-    assert (change.standing, tale.balance.allocated_micros) == (Standing("vip"), 2_000 * CREDIT)
+    vip = replace(PLANS["team"], id="vip", rank=60, monthly_credits_micros=2_000 * CREDIT + more)
+    change = fund.change_plan(tale.account, PLANS["team"], vip, False, NOON, tale.new_id, "somebody")
+    assert [one.amount_micros for one in change.made] == [*given, 50 * CREDIT]
+    assert (change.standing, tale.balance.allocated_micros) == (Standing("vip"), 2_000 * CREDIT + max(0, more))
+
+
+def test_the_plan_in_force_again_is_no_change() -> None:
+    assert Tale.of("pro").plan("pro") == PlanChange(Standing("pro"), [], 0, at_once=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------- laws

@@ -1,5 +1,7 @@
 """/api: management JSON, documented by OpenAPI."""
 
+from typing import Any
+
 from fastapi import FastAPI
 
 from tollhouse import __version__
@@ -28,13 +30,16 @@ def build(state: State) -> FastAPI:
     app.include_router(operator.router)
     app.include_router(capability.router)
     app.include_router(ai.router)
-    _say_problem_json(app)
+    document = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        """FastAPI documents every answer as application/json; refusals have a media type of their own."""
+        if app.openapi_schema is None:
+            for operation in (one for path in document()["paths"].values() for one in path.values()):
+                refusal = operation["responses"]["default"]
+                refusal["content"] = {problem.MEDIA_TYPE: refusal["content"]["application/json"]}
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI names for it
     return app
-
-
-def _say_problem_json(app: FastAPI) -> None:
-    """FastAPI documents every answer as application/json; refusals have a media type of their own."""
-    for operations in app.openapi()["paths"].values():
-        for operation in operations.values():
-            refusal = operation["responses"]["default"]
-            refusal["content"] = {problem.MEDIA_TYPE: refusal["content"]["application/json"]}

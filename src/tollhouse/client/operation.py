@@ -208,5 +208,4 @@ def raise_unsettled(id: str, charge: Charge, failure: BaseException, during: Bas
     log.error(unsettled.detail)
     if during is None:
         raise unsettled from failure
-    unsettled.__context__ = during
-    raise unsettled
+    raise unsettled  # its context is `during`, which is being handled

@@ -85,12 +85,15 @@ class Catalogue:
         return next((rate for rate in self.rates if rate.effective_from <= now), None)
 
     def offer(self, plan: Plan, capability_id: str) -> Offer | None:
-        """What the plan offers of the capability. A plan that says nothing about any capability offers what the next
-        lower plan does that says something."""
+        """What the plan offers of the capability."""
+        plan_id = self.speaks_for(plan)
+        return None if plan_id is None else self.offers[plan_id].get(capability_id)
+
+    def speaks_for(self, plan: Plan) -> str | None:
+        """The plan whose offers this one has: its own, or if it says nothing about any capability, those of the next
+        lower plan that does."""
         speaking = [one for one in self.plans.values() if one.rank <= plan.rank and one.id in self.offers]
-        if not speaking:
-            return None
-        return self.offers[max(speaking, key=lambda one: one.rank).id].get(capability_id)
+        return max(speaking, key=lambda one: one.rank).id if speaking else None
 
     def lowest_plan_with(self, capability_id: str, quality_id: str | None, above: Plan) -> Plan | None:
         """The lowest plan above this one that offers the capability, at this quality when one is named."""

@@ -5,7 +5,8 @@ TollhouseError
   Forbidden ............... 403  the key has not the scope, or the organisation is suspended
   BadRequest .............. 400  the body is not what the endpoint takes (413 when too large)
   NotFound ................ 404  also for what is another tenant's
-  Conflict ................ 409  the same idempotency key is still running, or the state forbids it
+  Conflict ................ 409  the state forbids it
+    StillRunning .......... 409  the first request with the same idempotency key
   Mismatch ................ 422  the idempotency key was used with another body
   ModelNotFound ........... 404
   ModelDisabled ........... 403
@@ -88,6 +89,12 @@ class NotFound(TollhouseError):
 
 class Conflict(TollhouseError):
     code, status = "conflict", 409
+
+
+class StillRunning(Conflict):
+    """The first request with this idempotency key: its answer comes."""
+
+    retry_after_s = 1
 
 
 class Mismatch(TollhouseError):

@@ -203,7 +203,6 @@ def _allocate(account: Account, plan: Plan, now: datetime, new_id: NewId, pause:
     """The plan's monthly credits for the balance's period. The caller has just begun it: each period has one."""
     balance = account.balance
     balance.allocated_micros = plan.monthly_credits_micros
-    account.touched = True
     if plan.monthly_credits_micros == 0:
         return []
     grant = new_grant(

@@ -9,7 +9,17 @@ from uuid import UUID
 import msgspec
 
 from tollhouse.core.access import check_key, decide
-from tollhouse.core.errors import BadRequest, Conflict, Hint, Mismatch, NotFound, Remembered, TollhouseError
+from tollhouse.core.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Hint,
+    Mismatch,
+    NotFound,
+    Remembered,
+    StillRunning,
+    TollhouseError,
+)
 from tollhouse.core.explain import Explanation, explain
 from tollhouse.core.key import end_user_id, ordered_id
 from tollhouse.core.price import Quote, Stated, Usage
@@ -67,9 +77,16 @@ def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
 
 
 def _check_bearer(batch: Batch, number: int, operation: AnyOperation) -> None:
-    """What comes with a key is done only while the key works. A suspended organisation still settles: it was spent."""
-    if isinstance(operation, Settle | Release | Renew) and operation.bearer is not None:
-        check_key(batch.keys[number], operation.bearer.needs, batch.time_of(operation.organization_id))
+    """What comes with a key is done only while the key works, and answered again only then. A suspended organisation
+    still settles: it was spent."""
+    now = batch.time_of(operation.organization_id)
+    match operation:
+        case Settle(bearer=bearer) | Release(bearer=bearer) | Renew(bearer=bearer) if bearer is not None:
+            check_key(batch.keys[number], bearer.needs, now)
+        case Admit(ask=ask, once=once) if once is not None and ask.key_id is not None:
+            check_key(batch.keys[number], ask.needs, now)
+        case _:
+            return
 
 
 def _admit(batch: Batch, number: int, operation: Admit) -> Admitted | Replayed:
@@ -81,7 +98,7 @@ def _admit(batch: Batch, number: int, operation: Admit) -> Admitted | Replayed:
     try:
         admission = decide(operation.ask, asked.facts, asked.takes, account, batch.windows, batch.rates)
     except TollhouseError as refusal:
-        if kept_as is not None and refusal.status < 500:
+        if kept_as is not None and refusal.status < 500 and not isinstance(refusal, Forbidden):
             _keep(batch, kept_as, operation, refusal.status, _written(refusal), None)
         raise
     id_ = ordered_id(batch.now, os.urandom(10))
@@ -164,7 +181,7 @@ def _replay(known: Record, operation: Admit) -> Replayed:
         )
     if known.status is None or known.response is None:
         if known.reservation_state == "pending":
-            raise Conflict(f"The first request with the Idempotency-Key {key!r} still runs. Ask again when it is done.")
+            raise StillRunning(f"The first request with the Idempotency-Key {key!r} still runs. Ask again shortly.")
         raise Conflict(f"The answer to the Idempotency-Key {key!r} was lost with its process. Use another key.")
     if "refusal" not in known.response:
         return Replayed(known.status, known.response)

@@ -1,5 +1,6 @@
 """Who is calling? One answer for every carrier of a key."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -77,18 +78,29 @@ class Identities:
         self._db = db
         self._secret = secret
         self._known: dict[bytes, Identity] = {}
+        self._asking: dict[bytes, asyncio.Task[Identity]] = {}
 
     async def identify(self, credential: str | None) -> Identity:
         """Unauthenticated when there is no such key. The dictionary compares the whole digest; it is an HMAC under our
         secret, so its timing tells nothing about a key. The unknown are not remembered: each costs a look-up."""
         digested = digest(self._secret, _key(credential))
         known = self._known.get(digested)
-        if known is None:
+        if known is not None:
+            return known
+        asking = self._asking.get(digested)
+        if asking is None:  # hundreds may bring the same new key at once: it is looked up for all of them together
+            asking = self._asking[digested] = asyncio.create_task(self._learn(digested))
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(asking)
+
+    async def _learn(self, digested: bytes) -> Identity:
+        try:
             found = await _look_up(self._db, digested)
-            known = Identity(found.organization_id, found.id)
-            if len(self._known) >= IDENTITIES_MAX:
-                self._known.pop(next(iter(self._known)))  # the one that was seen first
-            self._known[digested] = known
+        finally:
+            del self._asking[digested]
+        if len(self._known) >= IDENTITIES_MAX:
+            self._known.pop(next(iter(self._known)))  # the one that was seen first
+        known = self._known[digested] = Identity(found.organization_id, found.id)
         return known
 
 

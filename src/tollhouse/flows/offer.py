@@ -85,7 +85,7 @@ async def set_offer(db: Database, order: Order, wanted: OfferRow) -> Offered:
         await _find(tx, wanted.capability_id)
         _check_levels(catalogue, wanted)
         before = await store.offers(tx)
-        copied_from = _speaks_for(catalogue, plan)
+        copied_from = catalogue.speaks_for(plan)
         if copied_from is not None and copied_from != plan.id:
             for row in before:
                 if row.plan_id == copied_from:
@@ -109,7 +109,7 @@ async def delete_offer(db: Database, order: Order, plan_id: str, capability_id: 
                 "from a lower plan, PUT it with is_enabled false."
             )
         await _record(tx, order, "offer.deleted", capability_id, {"plan": plan_id})
-        speaking = _speaks_for(await catalogues.load(tx), plan)
+        speaking = (await catalogues.load(tx)).speaks_for(plan)
         for row in await store.offers(tx):
             if (row.plan_id, row.capability_id) == (speaking, capability_id):
                 return Offered(replace(row, plan_id=plan_id), speaking)
@@ -132,12 +132,6 @@ def _plan(catalogue: Catalogue, plan_id: str) -> Plan:
     if plan is None:
         raise BadRequest(f"There is no plan {plan_id[:80]!r}. There are: {', '.join(catalogue.plans)}.", "plan")
     return plan
-
-
-def _speaks_for(catalogue: Catalogue, plan: Plan) -> str | None:
-    """The plan whose offers this one has: itself, once it says something of any capability."""
-    speaking = [one for one in catalogue.plans.values() if one.rank <= plan.rank and one.id in catalogue.offers]
-    return max(speaking, key=lambda one: one.rank).id if speaking else None
 
 
 def _check_levels(catalogue: Catalogue, wanted: OfferRow) -> None:

@@ -44,8 +44,9 @@ class Database:
     def _pool(self, role: LiteralString, size: int) -> AsyncConnectionPool[Connection]:
         conninfo = role_conninfo(self.url, role)
         return AsyncConnectionPool(
-            conninfo, min_size=0, max_size=size, open=False, timeout=5, max_waiting=200, name=role
-        )
+            conninfo, min_size=0, max_size=size, open=False, timeout=5, max_waiting=200, name=role,
+            check=AsyncConnectionPool.check_connection,  # PostgreSQL may have been started anew since
+        )  # fmt: skip
 
     async def open(self) -> None:
         for pool in (self._web, self._operator, self._worker):
@@ -89,5 +90,6 @@ async def _transaction(pool: AsyncConnectionPool[Connection]) -> AsyncIterator[C
             yield connection
     except (PoolTimeout, OperationalError) as error:
         raise Overloaded(
-            "The database does not answer at the moment; nothing was changed. Try again shortly."
+            "The database does not answer at the moment. Try again shortly; what changes something, with the same "
+            "Idempotency-Key: whether this request did is not known."
         ) from error

@@ -27,3 +27,21 @@ ALTER TABLE usage_limit
 ALTER TABLE capability
     DROP CONSTRAINT capability_runs_whole,
     DROP COLUMN max_output_tokens, DROP COLUMN answer_schema, DROP COLUMN input_schema, DROP COLUMN instructions;
+
+CREATE OR REPLACE FUNCTION create_usage_partitions(since timestamptz, until timestamptz) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public SET timezone = 'UTC' AS $$
+DECLARE
+    month timestamptz := date_trunc('month', since);
+    partition text;
+BEGIN
+    WHILE month <= until LOOP
+        partition := 'usage_event_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('public.' || partition) IS NULL THEN
+            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.usage_event FOR VALUES FROM (%L) TO (%L)',
+                           partition, month, month + interval '1 month');
+            EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', partition);
+            EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', partition);
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+END $$;
