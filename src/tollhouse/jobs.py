@@ -21,7 +21,7 @@ from tollhouse.store import call, idempotency, organization, proof, usage
 from tollhouse.store.db import Database, role_conninfo
 
 AT_ONCE = 500
-# Period ends are booked one after another, and until the last is committed all of a batch wait: so few at a time.
+# Period ends are booked one after another, 1 ms each, and until the last is committed all of a batch wait: so few.
 PERIODS_AT_ONCE = 20
 PARTITIONS_AHEAD = timedelta(days=92)
 ANSWERS_KEPT = timedelta(hours=24)

@@ -70,8 +70,9 @@ async def test_a_cancellation_during_the_settlement_waits_until_it_is_delivered(
 
 async def test_a_timeout_around_the_block_stays_a_timeout(client: AsyncClient, counter: Counter) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1), client.operation("polish") as op:
+        async with asyncio.timeout(None) as limit, client.operation("polish") as op:
             op.sent()
+            limit.reschedule(asyncio.get_running_loop().time())
             await asyncio.Event().wait()
     assert counter.only.charged == {"credits": "4"}
 
@@ -92,6 +93,24 @@ async def test_a_cancelled_task_with_an_open_charge_ends_with_the_charge(counter
     with pytest.raises(Unsettled) as raised:
         await task
     assert isinstance(raised.value.during, asyncio.CancelledError)
+
+
+async def test_a_cancellation_during_a_settlement_that_fails_ends_with_the_charge(counter: Counter) -> None:
+    gate = asyncio.Event()
+    counter.always["settle"] = Fault(raw=FULL.raw, gate=gate)
+
+    async def work() -> None:
+        async with AsyncClient(KEY, counter.url, settle_for=0.2) as client, client.operation("polish") as op:
+            op.used(credits="0.5")
+
+    task = asyncio.create_task(work())
+    await counter.received("settle")
+    task.cancel()
+    gate.set()
+    with pytest.raises(Unsettled) as raised:
+        await task
+    assert isinstance(raised.value.during, asyncio.CancelledError)
+    assert raised.value.__context__ is raised.value.during
 
 
 async def test_a_task_cancelled_before_anything_was_sent_gives_everything_back(

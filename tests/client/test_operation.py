@@ -104,6 +104,22 @@ async def test_a_refused_reservation_never_enters_the_block(face: Face, counter:
     assert [request.what for request in counter.log] == ["reservations"]
 
 
+async def test_a_block_that_cannot_be_kept_alive_does_not_begin_and_gives_everything_back(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more_threads(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def work() -> None:
+        monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+        with Client(KEY, counter.url) as client, client.operation("polish"):
+            pytest.fail("the block was entered")
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await asyncio.to_thread(work)
+    assert (counter.only.status, counter.only.reason) == ("released", "RuntimeError")
+
+
 async def test_settlements_outlive_faults(face: Face, counter: Counter) -> None:
     counter.fail("settle", FULL, CLOSED, LOST)
     async with face.operation("polish") as op:

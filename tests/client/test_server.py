@@ -246,6 +246,18 @@ async def test_a_run_is_answered_and_charged_once_per_key(house: House, connect:
     assert (await face.do("balance")).available == before.available - found[0].credits_used
 
 
+async def test_a_run_sent_again_while_it_runs_is_waited_for_and_answered_once(house: House, connect: Connect) -> None:
+    face, _ = await of_plan(house, connect, "pro")
+    before = await face.do("balance")
+    slow = {"product": {"name": "Mill", "description": "It grinds. sandbox:first=500"}, "count": 3}
+    first, second = await asyncio.gather(
+        *[face.do("run", "question_generation", slow, idempotency_key="run-8", timeout=20) for _ in range(2)]
+    )
+    assert (first.id, first.answer) == (second.id, second.answer)
+    assert {first.replayed, second.replayed} == {False, True}
+    assert (await face.do("balance")).available == before.available - first.credits_used
+
+
 async def test_a_run_with_a_wrong_input_names_the_field_and_costs_nothing(house: House, connect: Connect) -> None:
     face, _ = await of_plan(house, connect, "pro")
     before = await face.do("balance")

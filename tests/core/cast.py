@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
-from tollhouse.core.catalogue import Catalogue, Plan
+from tollhouse.core.catalogue import Capability, Catalogue, Offer, Plan, Quality
 from tollhouse.core.credit import PRIORITY, Account, Balance, Grant, Source
 from tollhouse.core.period import month_containing
 from tollhouse.core.price import Price, Quote, RateCard, Usage
@@ -114,6 +114,42 @@ def ask(want: CallWant | CapabilityWant | CreditsWant | None = None, **changes: 
     about = {name: changes.pop(name) for name in ("subject_id", "key_id", "channel", "needs") if name in changes}
     usual = Ask(ORGANIZATION, KEY, SOMEBODY, "api", want or call(**changes), needs=frozenset({"gateway"}))
     return replace(usual, **about)
+
+
+QUALITIES = {
+    one.id: one
+    for one in (
+        Quality("fast", "Fast", 1, 1_000),
+        Quality("enhanced", "Enhanced", 2, 2_000),
+        Quality("premium", "Premium", 3, 4_000),
+    )
+}
+
+
+def capability(**changes: Any) -> Capability:
+    """A use takes one and a half credits at the lowest quality."""
+    return replace(Capability("drawing", "Drawing", "Draws.", 1_500_000, True, "", None, None, 500), **changes)
+
+
+def offer(*levels: str, a_minute: int | None = None, a_day: int | None = None) -> Offer:
+    """Drawing at these levels, each with the model `small` before `large`."""
+    return Offer("drawing", a_minute, a_day, dict.fromkeys(levels, ("small", "large")))
+
+
+def studio(**changes: Any) -> Catalogue:
+    """Six plans. Free offers drawing when it is fast, 2 a minute and 5 a day; pro also enhanced, 30 a minute and 500 a
+    day; team without any limit."""
+    ranks = {"free": 10, "starter": 20, "basic": 30, "pro": 40, "team": 50, "enterprise": 60}
+    plans = {id_: plan(id=id_, name=id_, rank=rank, price_cents=100 * rank) for id_, rank in ranks.items()}
+    offers = {
+        "free": {"drawing": offer("fast", a_minute=2, a_day=5)},
+        "pro": {"drawing": offer("fast", "enhanced", a_minute=30, a_day=500)},
+        "team": {"drawing": offer("fast", "enhanced", "premium")},
+    }
+    capabilities = {"drawing": capability()}
+    return catalogue(
+        **{"plans": plans, "qualities": QUALITIES, "capabilities": capabilities, "offers": offers} | changes
+    )
 
 
 moments = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))

@@ -14,24 +14,29 @@ from tests.core.cast import (
     CREDIT,
     DAY,
     NOON,
-    ORGANIZATION,
+    QUALITIES,
     RATE,
     SOMEBODY,
     account,
     ask,
+    call,
+    capability,
     catalogue,
     connection,
     facts,
     grant,
     key,
     model,
+    offer,
     plan,
     premium,
     price,
+    studio,
 )
 from tollhouse.core import errors
-from tollhouse.core.access import OUTPUT_TOKENS_MIN, Admission, LimitState, decide, quote_of
-from tollhouse.core.ask import Ask, Facts
+from tollhouse.core.access import OUTPUT_TOKENS_MIN, UNKNOWN_TOKENS, Admission, LimitState, decide, quote_of
+from tollhouse.core.ask import Ask, CapabilityWant, CreditsWant, Facts, Size
+from tollhouse.core.catalogue import Offer, Quality
 from tollhouse.core.credit import Account
 from tollhouse.core.limits import takes_of
 from tollhouse.core.period import end_of, start_of
@@ -41,6 +46,7 @@ from tollhouse.core.rate import Rates
 from tollhouse.core.routing import Route
 
 SMALL: dict[str, object] = {"model_id": "small"}
+USE = CapabilityWant("drawing")
 USUAL_PRICE = 65_000  # 1,000 tokens of input and 100 of output at the prices of the cast
 MIDNIGHT = start_of("day", NOON) + DAY
 NEXT_MONTH = datetime(2026, 4, 1, tzinfo=NOON.tzinfo)
@@ -68,6 +74,18 @@ def refused(asked: Ask, given: Facts, books: Account | None = None, windows: Win
 
 def with_models(*models: Any, **changes: Any) -> Facts:
     return facts(catalogue=catalogue(models={one.id: one for one in models}), **changes)
+
+
+def settle_all(windows: Windows, admission: Admission, used: bool) -> None:
+    """Of all that was taken everything was used, or nothing."""
+    for one in admission.weighed.windows:
+        amount = admission.weighed.tokens if one.amount is None else one.amount
+        windows.settle(one.counter.window_id, amount, amount if used else 0)
+
+
+def output_of(admission: Admission) -> int:
+    assert admission.terms.output_tokens is not None
+    return admission.terms.output_tokens
 
 
 def reserved(windows: Windows) -> dict[tuple[str, str], int]:
@@ -99,7 +117,7 @@ def test_what_is_reserved_is_what_settling_it_would_charge(
         assert refusal.needed_micros > refusal.spendable_micros == micros
         assert windows.by_id == {}
         return
-    most = Usage(input_tokens, admission.terms.output_tokens * answers)
+    most = Usage(input_tokens, output_of(admission) * answers)
     assert admission.hold.amount_micros == admission.terms.quote.charge_micros(most) <= micros
     assert reserved(windows)["tokens", ""] == most.tokens
 
@@ -126,7 +144,7 @@ def test_the_balance_cuts_the_output_but_not_below_what_is_of_use(wanted: int, m
         refusal = refused(asked, facts(), books)
         assert refusal.needed_micros == charge(least)
     else:
-        output = decided(asked, facts(), books).terms.output_tokens
+        output = output_of(decided(asked, facts(), books))
         assert least <= output <= cap
         assert charge(output) <= micros
         assert output == cap or charge(output + 1) > micros
@@ -156,6 +174,15 @@ def test_the_sandbox_is_asked_by_its_own_count_and_a_provider_by_the_upper_bound
     assert decided(asked, facts()).hold.amount_micros == 500
     connected = catalogue(models={"small": model(provider_id="openai")}, connections={"openai": connection()})
     assert decided(asked, facts(catalogue=connected)).hold.amount_micros == 50_000
+
+
+@pytest.mark.parametrize("want", [call(), CapabilityWant("drawing")])
+def test_what_the_host_application_calls_itself_nobody_need_be_connected_for(want: Any) -> None:
+    known = studio(models={"small": model(provider_id="other"), "large": premium(provider_id="other")})
+    given_facts = facts(catalogue=known, mode="live", key=key(mode="live"))
+    assert refused(ask(want), given_facts).code == "model_not_connected"
+    admission = decided(replace(ask(want), here=False), given_facts)
+    assert (admission.terms.model.id, admission.terms.route) == ("small", Route("other", None))
 
 
 def test_the_terms_are_those_in_force_at_the_organisations_time() -> None:
@@ -200,8 +227,7 @@ def test_a_limit_admits_exactly_what_it_says(given_facts: Facts, allowed: int, r
 def test_what_is_left_of_a_limit_counts_what_was_used_and_what_is_held() -> None:
     given_facts, windows = facts(plan=plan(daily_messages=9), entitled=False), Windows()
     admission = decided(ask(model_id="large"), given_facts, windows=windows)
-    for one in admission.weighed.windows:
-        windows.settle(ORGANIZATION, one.window_id, one.amount, one.amount)
+    settle_all(windows, admission, used=True)
     again = decided(ask(model_id="large"), given_facts, windows=windows)
     assert (again.messages, again.trial_remaining) == (LimitState(9, 7, MIDNIGHT), 0)
 
@@ -257,6 +283,224 @@ def test_whoever_has_unlocked_a_model_needs_no_trial() -> None:
 def test_a_trial_message_is_charged_like_any_other() -> None:
     books = credits_of(CREDIT)
     assert decided(ask(model_id="large"), facts(), books).hold.amount_micros == USUAL_PRICE
+
+
+# -------------------------------------------------------------------------------------------- capabilities and credits
+
+
+def on(plan_id: str, **changes: Any) -> Facts:
+    """Somebody on this plan of the studio."""
+    known = changes.pop("catalogue", studio())
+    return facts(plan=known.plans[plan_id], catalogue=known, **changes)
+
+
+def test_a_use_takes_its_estimate_a_request_and_a_rate_in_one_step() -> None:
+    books, windows, rates = credits_of(2 * CREDIT), Windows(), Rates()
+    given_facts = on("free")
+    admission = decide(ask(USE), given_facts, takes_of(ask(USE), given_facts), books, windows, rates)
+    assert admission.hold.amount_micros == books.balance.reserved_micros == 1_500_000
+    assert reserved(windows) == {("requests", ""): 1, ("tokens", ""): UNKNOWN_TOKENS}
+    assert [rate.used(NOON) for rate in rates.by_id.values()] == [1]
+    terms = admission.terms
+    assert (terms.capability, terms.quality, terms.model.id) == (capability(), QUALITIES["fast"], "small")
+    assert (terms.output_tokens, terms.quote.multiplier_permille, admission.weighed.trial) == (None, 1_000, None)
+
+
+@pytest.mark.parametrize(("quality", "micros"), [("fast", 1_500_000), ("enhanced", 3_000_000), ("premium", 6_000_000)])
+def test_a_higher_quality_multiplies_what_is_reserved_and_what_is_charged(quality: str, micros: int) -> None:
+    admission = decided(ask(CapabilityWant("drawing", quality)), on("team"))
+    assert admission.hold.amount_micros == micros
+    usage = Usage(1_000, 100)
+    assert admission.terms.quote.charge_micros(usage) == USUAL_PRICE * QUALITIES[quality].multiplier_permille // 1_000
+
+
+def test_an_estimate_that_does_not_divide_is_rounded_up_to_a_micro_credit() -> None:
+    known = studio(
+        capabilities={"drawing": capability(estimated_micros=1)},
+        qualities={"fast": Quality("fast", "Fast", 1, 1_001)},
+    )
+    assert decided(ask(USE), on("team", catalogue=known)).hold.amount_micros == 2
+
+
+def test_without_a_quality_the_lowest_that_the_plan_has_is_meant() -> None:
+    known = studio(offers={"pro": {"drawing": offer("premium", "enhanced")}})
+    assert decided(ask(USE), on("pro", catalogue=known)).terms.quality == QUALITIES["enhanced"]
+
+
+@pytest.mark.parametrize(
+    ("plan_id", "quality", "upgrade", "cents"),
+    [
+        ("free", "enhanced", "pro", 4_000),
+        ("starter", "premium", "team", 5_000),
+        ("pro", "premium", "team", 5_000),
+    ],
+)
+def test_a_quality_that_the_plan_has_not_is_denied_with_the_plan_that_has_it(
+    plan_id: str, quality: str, upgrade: str, cents: int
+) -> None:
+    refusal = refused(ask(CapabilityWant("drawing", quality)), on(plan_id))
+    assert (refusal.code, refusal.status) == ("capability_denied", 403)
+    assert refusal.details() == {"capability": "drawing", "quality": quality, "plan": plan_id}
+    assert [(one.kind, one.plan, one.price_cents) for one in refusal.hints()] == [("upgrade", upgrade, cents)]
+    assert str(refusal).endswith(f"does not offer 'drawing' at quality '{quality}'. Upgrade to '{upgrade}' to use it.")
+
+
+def test_what_no_plan_offers_is_denied_without_a_hint() -> None:
+    refusal = refused(ask(USE), on("pro", catalogue=studio(offers={})))
+    assert refusal.details()["quality"] is None
+    assert refusal.hints() == ()
+    assert str(refusal) == "The plan 'pro' does not offer 'drawing'. No plan offers it at the moment."
+
+
+@pytest.mark.parametrize(
+    ("want", "known", "code", "says"),
+    [
+        (CapabilityWant("writing"), studio(), "not_found", "There are: drawing."),
+        (USE, studio(capabilities={"drawing": capability(is_active=False)}), "not_found", "There are: none."),
+        (CapabilityWant("drawing", "excellent"), studio(), "invalid_request", "There are: fast, enhanced, premium."),
+    ],
+    ids=["unknown", "switched-off", "unknown-quality"],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(want: Any, known: Any, code: str, says: str) -> None:
+    refusal = refused(ask(want), on("team", catalogue=known))
+    assert refusal.code == code
+    assert says in str(refusal)
+
+
+USABLE: dict[str, Any] = {"small": model(), "large": premium()}
+PRICED: dict[str, Any] = {"small": (price(),), "large": (price(model_id="large"),)}
+
+
+@pytest.mark.parametrize(
+    ("small", "prices", "mode"),
+    [
+        (model(enabled=False), PRICED, "test"),
+        (model(), {"large": PRICED["large"]}, "test"),
+        (model(), PRICED | {"small": (price(effective_from=NOON + DAY),)}, "test"),
+        (model(provider_id="other"), PRICED, "live"),
+    ],
+    ids=["disabled", "unpriced", "not-priced-yet", "not-connected"],
+)
+def test_the_next_model_answers_when_the_first_cannot(small: Any, prices: Any, mode: Any) -> None:
+    known = studio(
+        models={"small": small, "large": premium(provider_id="openai", enabled=True)},
+        prices=prices,
+        connections={"openai": connection()},
+    )
+    given_facts = on("pro", catalogue=known, mode=mode, key=key(mode=mode))
+    admission = decided(ask(USE), given_facts)
+    assert (admission.terms.model.id, admission.terms.quote.price.model_id) == ("large", "large")
+    assert admission.hold.amount_micros == 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"models": {name: replace(one, enabled=False) for name, one in USABLE.items()}}, "model_disabled"),
+        ({"prices": {}}, "price_unknown"),
+        ({"rates": ()}, "price_unknown"),
+        ({"offers": {"pro": {"drawing": Offer("drawing", None, None, {"fast": ()})}}}, "not_found"),
+    ],
+    ids=["all-disabled", "none-priced", "no-rate", "no-models"],
+)
+def test_when_no_model_can_answer_it_is_told_why_the_first_cannot(changes: dict[str, Any], code: str) -> None:
+    refusal = refused(ask(USE), on("pro", catalogue=studio(**changes)))
+    assert (refusal.code, getattr(refusal, "model_id", "small")) == (code, "small")
+
+
+def test_a_premium_model_of_a_capability_needs_no_unlocking_and_takes_no_trial() -> None:
+    known = studio(models={"small": premium(id="small", trial_messages=0), "large": premium()})
+    windows = Windows()
+    assert decided(ask(USE), on("pro", catalogue=known), windows=windows).terms.model.id == "small"
+    assert {one.counter.meter for one in windows.by_id.values()} == {"requests", "tokens"}
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens", "output"),
+    [
+        (None, UNKNOWN_TOKENS, None),
+        (Size(1_000, 100), 1_100, 100),
+        (Size(1_000, None), 9_192, 8_192),
+        (Size(1_000, 50_000), 9_192, 8_192),
+        (Size(1_000, 100, 40), 140, 100),
+    ],
+    ids=["unknown", "known", "no-maximum", "clamped", "counted-by-the-sandbox"],
+)
+def test_a_use_takes_the_tokens_that_it_may_use_as_far_as_they_are_known(
+    size: Size | None, tokens: int, output: int | None
+) -> None:
+    windows = Windows()
+    admission = decided(ask(CapabilityWant("drawing", None, size)), on("pro"), windows=windows)
+    assert reserved(windows)["tokens", ""] == tokens
+    assert admission.terms.output_tokens == output
+    assert admission.hold.amount_micros == 1_500_000
+
+
+def test_a_use_of_unknown_size_finds_the_tokens_of_the_month_used_up() -> None:
+    exhausted = replace(on("pro"), plan=plan(monthly_tokens=1_100))
+    windows = Windows()
+    decided(ask(CapabilityWant("drawing", None, Size(1_000, 99))), exhausted, windows=windows)
+    decided(ask(USE), exhausted, windows=windows)
+    assert refused(ask(USE), exhausted, windows=windows).code == "quota_exceeded"
+
+
+def test_on_a_channel_that_takes_no_credits_a_use_and_plain_credits_are_free_and_limits_still_count() -> None:
+    given_facts = replace(on("free"), plan=plan(id="free", rank=10, charged_channels=frozenset({"api"})))
+    windows = Windows()
+    use = ask(USE, channel="capability")
+    admission = decided(use, given_facts, credits_of(0), windows)
+    assert (admission.hold.amount_micros, admission.weighed.charged) == (0, False)
+    assert reserved(windows)["requests", ""] == 1
+    assert decided(ask(CreditsWant(5), channel="capability"), given_facts, credits_of(0)).hold.amount_micros == 0
+    assert refused(ask(CreditsWant(5)), given_facts, credits_of(4)).code == "insufficient_credits"
+
+
+def test_the_requests_of_a_day_are_exact_and_those_given_back_are_there_again() -> None:
+    known = studio(offers={"free": {"drawing": offer("fast", a_day=3)}})
+    windows = Windows()
+    admissions = [decided(ask(USE), on("free", catalogue=known), windows=windows) for _ in range(3)]
+    refusal = refused(ask(USE), on("free", catalogue=known), windows=windows)
+    assert (refusal.scope, refusal.meter, refusal.period, refusal.limit) == ("organization", "requests", "day", 3)
+    assert (refusal.details()["capability"], refusal.resets_at, refusal.should_retry) == ("drawing", MIDNIGHT, False)
+    settle_all(windows, admissions[0], used=False)
+    decided(ask(USE), on("free", catalogue=known), windows=windows)
+
+
+def test_a_refusal_counts_no_request_of_the_minute() -> None:
+    given_facts, rates = on("free"), Rates()
+    takes = takes_of(ask(USE), given_facts)
+    with pytest.raises(errors.InsufficientCredits):
+        decide(ask(USE), given_facts, takes, credits_of(0), Windows(), rates)
+    assert (rates.by_id, rates.changed) == ({}, set())
+
+
+@given(st.integers(1, 3 * CREDIT), st.integers(0, 3 * CREDIT), st.integers(0, CREDIT))
+def test_plain_credits_are_reserved_when_balance_and_overdraft_hold_them(
+    micros: int, held: int, overdraft: int
+) -> None:
+    grants = [grant(1, held)] if held else []
+    books, asked = account(*grants, overdraft_limit_micros=overdraft), ask(CreditsWant(micros))
+    if micros > held + overdraft:
+        refusal = refused(asked, facts(), books)
+        assert (refusal.needed_micros, refusal.spendable_micros) == (micros, held + overdraft)
+        return
+    windows = Windows()
+    admission = decided(asked, facts(), books, windows)
+    assert (admission.hold.amount_micros, admission.hold.overdraft_micros) == (micros, max(0, micros - held))
+    assert (admission.weighed.terms, admission.weighed.windows, windows.by_id) == (None, (), {})
+
+
+@pytest.mark.parametrize(
+    ("given_facts", "code"),
+    [
+        (facts(suspended=True), "forbidden"),
+        (facts(key=None), "invalid_api_key"),
+        (facts(key=key(scopes=frozenset({"credits"}))), "forbidden"),
+    ],
+)
+@pytest.mark.parametrize("want", [USE, CreditsWant(5)])
+def test_who_may_not_ask_may_not_ask_for_a_use_or_credits_either(want: Any, given_facts: Facts, code: str) -> None:
+    assert refused(ask(want), replace(given_facts, catalogue=studio())).code == code
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -11,7 +11,7 @@ from tests.core.cast import moments
 from tollhouse.core.period import BEGINNING, Kind, end_of, month_containing, months_after, start_of
 
 MICROSECOND = timedelta(microseconds=1)
-kinds = st.sampled_from(["day", "week", "month"])
+kinds = st.sampled_from(["minute", "day", "week", "month"])
 
 
 def utc(*parts: int) -> datetime:
@@ -78,6 +78,41 @@ def test_windows_begin_with_the_calendar() -> None:
     assert start_of("month", moment) == utc(2026, 3, 1)
     assert start_of("month", utc(2026, 12, 31)) == utc(2026, 12, 1)
     assert end_of("month", utc(2026, 12, 1)) == utc(2027, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment", "start", "end"),
+    [
+        ("minute", utc(2026, 12, 31, 23, 59, 59, 999_999), utc(2026, 12, 31, 23, 59), utc(2027, 1, 1)),
+        ("day", utc(2028, 2, 28, 23, 59), utc(2028, 2, 28), utc(2028, 2, 29)),
+        ("day", utc(2026, 2, 28), utc(2026, 2, 28), utc(2026, 3, 1)),
+        ("week", utc(2026, 12, 31), utc(2026, 12, 28), utc(2027, 1, 4)),
+        ("week", utc(2027, 1, 3, 23, 59, 59), utc(2026, 12, 28), utc(2027, 1, 4)),
+        ("week", utc(2028, 3, 1), utc(2028, 2, 28), utc(2028, 3, 6)),
+        ("month", utc(2028, 2, 29, 23, 59), utc(2028, 2, 1), utc(2028, 3, 1)),
+        ("month", utc(2100, 2, 28), utc(2100, 2, 1), utc(2100, 3, 1)),
+        ("month", utc(2026, 1, 31), utc(2026, 1, 1), utc(2026, 2, 1)),
+        ("month", utc(2026, 12, 31), utc(2026, 12, 1), utc(2027, 1, 1)),
+        ("lifetime", utc(2026, 12, 31), BEGINNING, None),
+    ],
+)
+def test_windows_across_the_ends_of_months_leap_years_and_the_new_year(
+    kind: Kind, moment: datetime, start: datetime, end: datetime | None
+) -> None:
+    assert (start_of(kind, moment), end_of(kind, start)) == (start, end)
+
+
+@given(moments)
+def test_a_minute_a_day_a_week_and_a_month_are_as_long_as_they_are(moment: datetime) -> None:
+    lengths = []
+    for kind in ("minute", "day", "week", "month"):
+        start = start_of(kind, moment)
+        end = end_of(kind, start)
+        assert end is not None
+        lengths.append(end - start)
+    assert lengths[:3] == [timedelta(minutes=1), timedelta(days=1), timedelta(weeks=1)]
+    assert lengths[3].days in (28, 29, 30, 31) and not lengths[3].seconds
+    assert start_of("week", moment).weekday() == 0
 
 
 @given(moments)

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from datetime import datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -13,12 +14,12 @@ from tollhouse.core.errors import LimitExceeded, QuotaExceeded
 from tollhouse.core.period import Kind, start_of
 from tollhouse.core.quota import Counter, Meter, Take, Windows, counter
 
-kinds = st.sampled_from(["day", "week", "month", "lifetime"])
+kinds = st.sampled_from(get_args(Kind))
 
 
-def take(meter: Meter, amount: int, maximum: int | None, kind: Kind = "day", model_id: str = "") -> Take:
+def take(meter: Meter, amount: int | None, maximum: int | None, kind: Kind = "day", model_id: str = "") -> Take:
     about = counter(SOMEBODY, meter, kind, NOON, model_id)
-    return Take(about, about.window_id, amount, maximum, "user")
+    return Take(about, amount, maximum, "user")
 
 
 @given(kinds, moments, moments)
@@ -35,6 +36,10 @@ def test_whatever_a_counter_is_about_makes_it_another_window() -> None:
         counter(SOMEBODY, "messages", "month", NOON),
         counter(SOMEBODY, "messages", "day", NOON + timedelta(days=1)),
         counter(SOMEBODY, "messages", "day", NOON, "small"),
+        counter(SOMEBODY, "messages", "day", NOON, "", "small"),
+        counter(SOMEBODY, "messages", "day", NOON, "", "", UUID(int=40)),
+        counter(SOMEBODY, "messages", "day", NOON, "", "", UUID(int=41)),
+        counter(SOMEBODY, "messages", "day", NOON, "small", "", UUID(int=40)),
     ]
     assert len({one.window_id for one in counters}) == len(counters)
     assert counter(SOMEBODY, "messages", "day", NOON) == Counter(SOMEBODY, "messages", "day", start_of("day", NOON))
@@ -46,67 +51,76 @@ def test_a_window_is_filled_up_to_its_limit_and_never_past_it(maximum: int, amou
     for amount in amounts:
         wanted = [take("messages", amount, maximum)]
         if total + amount <= maximum:
-            windows.check(ORGANIZATION, wanted)
-            windows.reserve(ORGANIZATION, wanted)
+            windows.check(wanted, 0)
+            windows.reserve(wanted, 0)
             total += amount
         else:
             with pytest.raises(LimitExceeded) as refused:
-                windows.check(ORGANIZATION, wanted)
+                windows.check(wanted, 0)
             assert refused.value.remaining == maximum - total
     assert sum(window.reserved for window in windows.by_id.values()) == total
 
 
 def test_a_check_that_fails_changes_no_window() -> None:
     windows = Windows()
-    windows.reserve(ORGANIZATION, [take("messages", 3, 5)])
+    windows.reserve([take("messages", 3, 5)], 0)
     before = deepcopy(windows)
     with pytest.raises(LimitExceeded):
-        windows.check(ORGANIZATION, [take("messages", 1, 5), take("tokens", 6, 5)])
+        windows.check([take("messages", 1, 5), take("tokens", 6, 5)], 0)
     assert windows == before
 
 
 def test_what_is_used_and_what_is_reserved_both_count() -> None:
     windows, message = Windows(), take("messages", 1, 3)
     for _ in range(3):
-        windows.reserve(ORGANIZATION, [message])
-    windows.settle(ORGANIZATION, message.window_id, 1, 1)
+        windows.reserve([message], 0)
+    windows.settle(message.counter.window_id, 1, 1)
     with pytest.raises(LimitExceeded) as refused:
-        windows.check(ORGANIZATION, [message])
+        windows.check([message], 0)
     assert (refused.value.used, refused.value.reserved, refused.value.remaining) == (1, 2, 0)
-    windows.settle(ORGANIZATION, message.window_id, 1, 0)
-    windows.check(ORGANIZATION, [message])
+    windows.settle(message.counter.window_id, 1, 0)
+    windows.check([message], 0)
 
 
 def test_what_was_used_counts_even_when_it_is_more_than_the_limit() -> None:
     windows, tokens = Windows(), take("tokens", 10, 10)
-    windows.reserve(ORGANIZATION, [tokens])
-    windows.settle(ORGANIZATION, tokens.window_id, 10, 25)
-    window = windows.by_id[ORGANIZATION, tokens.window_id]
+    windows.reserve([tokens], 0)
+    windows.settle(tokens.counter.window_id, 10, 25)
+    window = windows.by_id[tokens.counter.window_id]
     assert (window.used, window.reserved) == (25, 0)
     with pytest.raises(QuotaExceeded) as refused:
-        windows.check(ORGANIZATION, [take("tokens", 0, 10)])
+        windows.check([take("tokens", 0, 10)], 0)
     assert refused.value.remaining == 0
 
 
 def test_a_counter_without_a_limit_counts_and_never_refuses() -> None:
     windows, message = Windows(), take("messages", 10**15, None)
-    windows.check(ORGANIZATION, [message])
-    windows.reserve(ORGANIZATION, [message])
-    windows.check(ORGANIZATION, [message])
-    assert windows.by_id[ORGANIZATION, message.window_id].reserved == 10**15
+    windows.check([message], 0)
+    windows.reserve([message], 0)
+    windows.check([message], 0)
+    assert windows.by_id[message.counter.window_id].reserved == 10**15
 
 
-def test_organisations_do_not_share_a_window() -> None:
-    windows, message = Windows(), take("messages", 1, 1)
-    windows.reserve(ORGANIZATION, [message])
-    windows.check(UUID(int=99), [message])
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 9))
+def test_tokens_are_taken_as_many_as_the_call_has_and_the_rest_as_it_says(
+    maximum: int, tokens: int, messages: int
+) -> None:
+    windows, of_tokens, of_messages = Windows(), take("tokens", None, maximum), take("messages", messages, None)
+    if tokens > maximum:
+        with pytest.raises(QuotaExceeded):
+            windows.check([of_messages, of_tokens], tokens)
+        return
+    windows.check([of_messages, of_tokens], tokens)
+    windows.reserve([of_messages, of_tokens], tokens)
+    found = {window.counter.meter: window.reserved for window in windows.by_id.values()}
+    assert found == {"messages": messages, "tokens": tokens}
 
 
 def test_a_refusal_names_the_limit_what_is_left_and_when_it_resets() -> None:
     windows, message = Windows(), take("messages", 1, 2, "day", "small")
-    windows.reserve(ORGANIZATION, [message, message])
+    windows.reserve([message, message], 0)
     with pytest.raises(LimitExceeded) as refused:
-        windows.check(ORGANIZATION, [message])
+        windows.check([message], 0)
     midnight = start_of("day", NOON) + timedelta(days=1)
     assert refused.value.code == "rate_limit_exceeded"
     assert refused.value.details() == {
@@ -126,7 +140,7 @@ def test_a_refusal_names_the_limit_what_is_left_and_when_it_resets() -> None:
 def test_tokens_have_a_code_of_their_own_and_a_lifetime_has_no_reset() -> None:
     windows, tokens = Windows(), take("tokens", 3, 2, "lifetime")
     with pytest.raises(QuotaExceeded) as refused:
-        windows.check(ORGANIZATION, [tokens])
+        windows.check([tokens], 0)
     assert refused.value.code == "quota_exceeded"
     assert refused.value.details()["resets_at"] is None
     assert "model_id" not in refused.value.details()
@@ -134,13 +148,30 @@ def test_tokens_have_a_code_of_their_own_and_a_lifetime_has_no_reset() -> None:
     assert "resets" not in str(refused.value)
 
 
+def test_a_minutes_limit_invites_a_retry_and_a_longer_one_forbids_it() -> None:
+    windows = Windows()
+    cases: list[tuple[Kind, int | None, bool]] = [("minute", 60, True), ("day", None, False), ("lifetime", None, False)]
+    for kind, wait, invited in cases:
+        with pytest.raises(QuotaExceeded) as refused:
+            windows.check([take("tokens", 3, 2, kind)], 0)
+        assert (refused.value.retry_after_s, refused.value.should_retry) == (wait, invited)
+
+
+def test_a_refusal_names_the_capability_that_it_is_about() -> None:
+    about = counter(ORGANIZATION, "requests", "day", NOON, capability="drawing")
+    with pytest.raises(LimitExceeded) as refused:
+        Windows().check([Take(about, 1, 0, "organization")], 0)
+    assert (refused.value.details()["capability"], refused.value.code) == ("drawing", "rate_limit_exceeded")
+    assert "limit of 0 requests of 'drawing' per day for this organization" in str(refused.value)
+
+
 def test_only_windows_that_changed_are_written() -> None:
     windows = Windows()
     one, two = take("messages", 1, 5), take("tokens", 1, 5)
-    windows.reserve(ORGANIZATION, [one, two])
-    assert windows.changed == {(ORGANIZATION, one.window_id), (ORGANIZATION, two.window_id)}
+    windows.reserve([one, two], 0)
+    assert windows.changed == {one.counter.window_id, two.counter.window_id}
     windows.changed.clear()
-    windows.check(ORGANIZATION, [one, two])
+    windows.check([one, two], 0)
     assert windows.changed == set()
-    windows.settle(ORGANIZATION, one.window_id, 1, 1)
-    assert windows.changed == {(ORGANIZATION, one.window_id)}
+    windows.settle(one.counter.window_id, 1, 1)
+    assert windows.changed == {one.counter.window_id}

@@ -148,22 +148,24 @@ async def test_a_release_whose_commit_is_in_doubt_is_repeated_and_given_back_onc
 async def test_calls_settled_in_one_batch_are_all_charged_once_when_its_commit_is_in_doubt(
     site: Site, when: When
 ) -> None:
-    """Ten answers end while the teller waits for the database: they are settled together."""
-    house, tenant = site.house, await site.house.organization()
+    """Ten answers end while the teller waits for the database, which takes its time to admit another call: they are
+    settled together."""
+    house, tenant, other = site.house, await site.house.organization(), await site.house.organization()
     before, calls = await house.balance(tenant), site.provider.calls
-    waiting = [asyncio.create_task(call(house, tenant, "sandbox:first=300 sandbox:tokens=4")) for _ in range(11)]
-    await site.provider.call(calls + 10)
+    waiting = [asyncio.create_task(call(house, tenant, "sandbox:first=1000 sandbox:tokens=4")) for _ in range(10)]
+    await site.provider.call(calls + 9)
     site.proxy.forget()
     hold = site.proxy.hold(commit(TELLER, 1))
     trap = site.proxy.trap(commit(TELLER, 2), when)
+    admitted_slowly = asyncio.create_task(call(house, other, "sandbox:tokens=1"))
     await hold.reached.wait()
-    for received in site.provider.log[-11:]:
+    for received in site.provider.log[calls:]:
         await received.ended.wait()
     hold.go.set()
     replies = await asyncio.gather(*waiting)
     assert trap.sprung.is_set()
-    assert [reply.status for reply in replies] == [200] * 11
-    assert await house.requests(tenant) == [("done", False)] * 11
+    assert [reply.status for reply in (*replies, await admitted_slowly)] == [200] * 11
+    assert await house.requests(tenant) == [("done", False)] * 10
     assert before - await house.balance(tenant) == sum(map(told, replies))
     await house.assert_ledger_holds()
 

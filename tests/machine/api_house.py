@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from tests import house as running
-from tests.house import Reply, Tenant, micros
+import aiohttp
+
+from tests.house import Reply, micros
 from tests.machine import house
 from tests.machine.house import BEGIN, HOUR, Answer, Done, Entry, Gift, Plans, Refused, Released, Reserved, Settled
 from tollhouse.core.money import format_credits
 
-Result = TypeVar("Result")
+OPERATOR = "/api/operator/organizations"
 PAGE = 200
 PATIENCE_S = 60.0
 
@@ -24,9 +24,12 @@ PATIENCE_S = 60.0
 class ApiHouse:
     """The calls are made on the loop on which the server was started, from the thread of the machine."""
 
-    server: running.House
+    url: str
+    operator_key: str
+    session: aiohttp.ClientSession
     loop: asyncio.AbstractEventLoop
-    tenant: Tenant = field(init=False)
+    organization: str = field(init=False)
+    key: str = field(init=False)
     at: datetime = BEGIN
     askings: list[tuple[dict[str, Any], str]] = field(default_factory=list)  # body and idempotency key
     reservations: dict[str, int] = field(default_factory=dict)
@@ -37,9 +40,8 @@ class ApiHouse:
 
     def found(self, plan: str, anchor: datetime) -> None:
         wanted = {"name": "Mill", "plan": plan, "period_anchor": anchor.isoformat()}
-        made = self._wait(self.server.order("POST", "/organizations", wanted))
-        key = self._wait(self.server.key(made["id"], ["credits"]))
-        self.tenant = Tenant(made["id"], key["key"])
+        self.organization = _made(self._request("POST", OPERATOR, wanted, self.operator_key))["id"]
+        self.key = _made(self._order("POST", "/keys", {"name": "a key", "scopes": ["credits"], "mode": "test"}))["key"]
         assert not isinstance(self.move(BEGIN), Refused)
 
     def give(self, gift: Gift) -> Answer:
@@ -50,8 +52,8 @@ class ApiHouse:
         }  # fmt: skip
         return self._done(self._order("POST", "/grants", wanted, **{"idempotency-key": str(uuid4())}))
 
-    def reserve(self, micros: int, ttl_s: int) -> Answer:
-        self.askings.append(({"credits": format_credits(micros), "ttl_seconds": ttl_s}, str(uuid4())))
+    def reserve(self, amount: int, ttl_s: int) -> Answer:
+        self.askings.append(({"credits": format_credits(amount), "ttl_seconds": ttl_s}, str(uuid4())))
         return self._ask(len(self.askings) - 1)
 
     def again(self, asking: int) -> Answer:
@@ -78,13 +80,13 @@ class ApiHouse:
         reply = self._on(reservation, "renew", {"ttl_seconds": ttl_s})
         return Done() if reply.status == 200 else self._refused(reply)
 
-    def settle(self, reservation: int, micros: int) -> Answer:
-        reply = self._on(reservation, "settle", {"credits": format_credits(micros)})
+    def settle(self, reservation: int, charge: int) -> Answer:
+        reply = self._on(reservation, "settle", {"credits": format_credits(charge)})
         if reply.status != 200:
             return self._refused(reply)
         told = reply.body
         assert told["status"] == "settled", told
-        charged, variance, available = map(running.micros, (told["charged"], told["variance"], told["balance"]))
+        charged, variance, available = map(micros, (told["charged"], told["variance"], told["balance"]))
         return Settled(charged, variance, told["late"], available, _replayed(reply))
 
     def release(self, reservation: int) -> Answer:
@@ -96,8 +98,8 @@ class ApiHouse:
     def change_plan(self, plan: str) -> Answer:
         return self._done(self._order("POST", "/plan", {"plan": plan}))
 
-    def set_overdraft(self, micros: int) -> Answer:
-        return self._done(self._order("PUT", "/overdraft", {"credits": format_credits(micros)}))
+    def set_overdraft(self, limit: int) -> Answer:
+        return self._done(self._order("PUT", "/overdraft", {"credits": format_credits(limit)}))
 
     def move(self, to: datetime) -> Answer:
         answer = self._done(self._order("POST", "/clock", {"now": to.isoformat()}))
@@ -127,7 +129,7 @@ class ApiHouse:
         )
 
     def plans(self) -> Plans:
-        told = self._wait(self.server.order("GET", f"/organizations/{self.tenant.id}", None))
+        told = _made(self._order("GET", ""))
         return Plans(told["plan"], told["pending_plan"])
 
     def reservation(self, number: int) -> house.Reservation:
@@ -157,22 +159,17 @@ class ApiHouse:
                 )
             )  # fmt: skip
 
-    def _order(self, method: str, path: str, body: Any, **headers: str) -> Reply:
-        sent = {"authorization": f"Bearer {self.server.operator_key}"} | headers
-        path = f"/api/operator/organizations/{self.tenant.id}{path}"
-        return self._wait(self.server.call(method, path, json=body, headers=sent))
+    def _order(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        return self._request(method, f"{OPERATOR}/{self.organization}{path}", body, self.operator_key, **headers)
 
     def _call(self, method: str, path: str, body: Any, **headers: str) -> Reply:
-        sent = self.tenant.headers | headers
-        return self._wait(self.server.call(method, "/api/credits/reservations" + path, json=body, headers=sent))
+        return self._request(method, "/api/credits/reservations" + path, body, self.key, **headers)
 
     def _on(self, reservation: int, step: str, body: Any) -> Reply:
         return self._call("POST", f"/{[*self.reservations][reservation]}/{step}", body)
 
     def _get(self, path: str) -> Any:
-        reply = self._wait(self.server.call("GET", path, headers=self.tenant.headers))
-        assert reply.status == 200, reply.raw
-        return reply.body
+        return _made(self._request("GET", path, None, self.key))
 
     def _done(self, reply: Reply) -> Answer:
         if reply.status not in (200, 201):
@@ -188,8 +185,18 @@ class ApiHouse:
     def _hours(self, number: int | None) -> str | None:
         return None if number is None else (self.at + number * HOUR).isoformat()
 
-    def _wait(self, call: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(call, self.loop).result(PATIENCE_S)
+    def _request(self, method: str, path: str, body: Any, key: str, **headers: str) -> Reply:
+        sent = {"authorization": f"Bearer {key}"} | headers
+        return asyncio.run_coroutine_threadsafe(self._send(method, path, body, sent), self.loop).result(PATIENCE_S)
+
+    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Reply:
+        async with self.session.request(method, self.url + path, json=body, headers=headers) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+
+def _made(reply: Reply) -> Any:
+    assert reply.status in (200, 201), reply.raw
+    return reply.body
 
 
 def _replayed(reply: Reply) -> bool:

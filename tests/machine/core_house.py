@@ -58,7 +58,7 @@ class CoreHouse:
     at: datetime = BEGIN  # where the clock was set last
     ticks: int = 0
     holdings: list[Holding] = field(default_factory=list)
-    askings: list[tuple[int, Answer]] = field(default_factory=list)
+    askings: list[Answer] = field(default_factory=list)
     numbers: dict[UUID, int] = field(default_factory=dict)
     numbered: int = 0
     _ids: count[int] = field(default_factory=lambda: count(1))
@@ -86,14 +86,14 @@ class CoreHouse:
         fund.give(self.account, grant, now, "operator")
         return self._done()
 
-    def reserve(self, micros: int, ttl_s: int) -> Answer:
-        answer = self._reserve(micros, timedelta(seconds=ttl_s))
-        self.askings.append((micros, answer))
+    def reserve(self, amount: int, ttl_s: int) -> Answer:
+        answer = self._reserve(amount, timedelta(seconds=ttl_s))
+        self.askings.append(answer)
         return answer
 
     def again(self, asking: int) -> Answer:
         self._now()
-        _, answer = self.askings[asking]
+        answer = self.askings[asking]
         return replace(answer, replayed=True) if isinstance(answer, Reserved) else answer
 
     def _reserve(self, micros: int, ttl: timedelta) -> Answer:
@@ -121,17 +121,17 @@ class CoreHouse:
         holding.expires_at = max(holding.expires_at, now + timedelta(seconds=ttl_s))
         return Done()
 
-    def settle(self, reservation: int, micros: int) -> Answer:
+    def settle(self, reservation: int, charge: int) -> Answer:
         now, holding = self._now(), self.holdings[reservation]
         late, replayed = holding.state in ("released", "expired"), holding.charged_micros is not None
         if not replayed:
             id_ = UUID(int=reservation)
             if late:
-                self.account.settle_late(id_, micros, now, "system")
+                self.account.settle_late(id_, charge, now, "system")
             else:
-                self.account.settle(id_, holding.hold, micros, now, "system")
+                self.account.settle(id_, holding.hold, charge, now, "system")
                 holding.state = "settled"
-            holding.charged_micros = micros
+            holding.charged_micros = charge
         charged = holding.charged_micros or 0
         variance = charged - holding.hold.amount_micros
         return Settled(charged, variance, late, self.balance.available_micros, replayed)
@@ -155,10 +155,10 @@ class CoreHouse:
         self.standing = change.standing
         return self._done()
 
-    def set_overdraft(self, micros: int) -> Answer:
+    def set_overdraft(self, limit: int) -> Answer:
         self._now()
         try:
-            fund.set_overdraft(self.account, micros)
+            fund.set_overdraft(self.account, limit)
         except TollhouseError as refusal:
             return Refused(refusal.code)
         return self._done()

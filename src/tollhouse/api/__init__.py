@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from tollhouse import __version__
-from tollhouse.api import access, ai, capability, credits, operator, problem, reservation
+from tollhouse.api import access, ai, capability, credits, limit, operator, problem, reservation
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
 
@@ -28,6 +28,7 @@ def build(state: State) -> FastAPI:
     app.include_router(reservation.router)
     app.include_router(access.router)
     app.include_router(operator.router)
+    app.include_router(limit.router)
     app.include_router(capability.router)
     app.include_router(ai.router)
     document = app.openapi

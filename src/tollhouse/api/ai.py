@@ -81,7 +81,7 @@ def _documented(capability_id: str) -> dict[str, Any]:
 async def run(
     state: Shared, holder: Holder, name: str, body: RunBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
-    once = _once(f"/api/capabilities/{name}/run", key, body)
+    once = _once(f"/api/capabilities/{name}/run", key, body, holder)
     wish = Wish(name, body.quality, body.input, holder.user(body.user), once)
     return await _run(state, holder, wish, response, ("body", "input"))
 
@@ -94,7 +94,7 @@ async def run(
 async def suggest_questions(
     state: Shared, holder: Holder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
-    wish = _wish("question_generation", body, holder, _once("/api/ai/suggest-questions", key, body))
+    wish = _wish("question_generation", body, holder, _once("/api/ai/suggest-questions", key, body, holder))
     return await _run(state, holder, wish, response, ("body",))
 
 
@@ -106,7 +106,7 @@ async def suggest_questions(
 async def assemble_testimonial(
     state: Shared, holder: Holder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
-    wish = _wish("testimonial_assembly", body, holder, _once("/api/ai/assemble-testimonial", key, body))
+    wish = _wish("testimonial_assembly", body, holder, _once("/api/ai/assemble-testimonial", key, body, holder))
     return await _run(state, holder, wish, response, ("body",))
 
 
@@ -118,12 +118,12 @@ async def assemble_testimonial(
 async def polish_testimonial(
     state: Shared, holder: Holder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
-    wish = _wish("testimonial_polish", body, holder, _once("/api/ai/polish-testimonial", key, body))
+    wish = _wish("testimonial_polish", body, holder, _once("/api/ai/polish-testimonial", key, body, holder))
     return await _run(state, holder, wish, response, ("body",))
 
 
-def _once(path: str, key: str | None, body: Body) -> Once | None:
-    return None if key is None else Once(f"POST {path}", key, body_hash(body))
+def _once(path: str, key: str | None, body: RunBody | FeatureBody, holder: KeyHolder) -> Once | None:
+    return None if key is None else Once(f"POST {path}", key, body_hash(body, holder.user(body.user)))
 
 
 def _wish(capability_id: str, body: FeatureBody, holder: KeyHolder, once: Once | None) -> Wish:

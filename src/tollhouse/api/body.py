@@ -28,9 +28,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def body_hash(body: Body) -> bytes:
-    """The same for two bodies that say the same, in whatever order."""
+def body_hash(body: Body, user: str | None = None) -> bytes:
+    """The same for two bodies that say the same, in whatever order. `user`: on whose behalf, which a header may say in
+    place of the body."""
     said = body.model_dump(mode="json", exclude_unset=True)
+    if user is not None:
+        said["user"] = user
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).digest()
 
 

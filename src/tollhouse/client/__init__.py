@@ -14,7 +14,7 @@ print(op.result.charged, op.result.balance)
 
 The block begins with a reservation: InsufficientCredits, CapabilityDenied or LimitReached are raised there, and nothing
 was taken. It is renewed while the block runs. At the end, what `used` reported is charged; without a report the amount
-reserved; an exception before `sent` and `used` gives everything back. The block's own exception always goes on.
+reserved; an exception before `sent` and `used` gives everything back, and goes on.
 
 A charge is never dropped silently: when it cannot be delivered for `settle_for` seconds, `Unsettled` is raised, also in
 place of the block's exception (KeyboardInterrupt and CancelledError included), which is then its `during` and its

@@ -208,4 +208,5 @@ def raise_unsettled(id: str, charge: Charge, failure: BaseException, during: Bas
     log.error(unsettled.detail)
     if during is None:
         raise unsettled from failure
-    raise unsettled  # its context is `during`, which is being handled
+    unsettled.__context__ = during
+    raise unsettled

@@ -154,7 +154,8 @@ class Client:
         self, capability: str | None = None, *, idempotency_key: str | None = None, **wanted: Unpack[Wanted]
     ) -> "Operation":
         """For `with`: reserves as `reserve` does, renews while the block runs, and settles or releases at its end. See
-        `Operation`. With the same `idempotency_key` a block that runs twice is charged once."""
+        `Operation`. With the same `idempotency_key` a block that runs twice is charged once. An entry that is
+        interrupted may leave a reservation behind, which holds credits until it ends by itself and charges nothing."""
         return Operation(self, calls.reserve(capability, idempotency_key, wanted))
 
     # -------------------------------------------------------------------------------------------------------- carrying

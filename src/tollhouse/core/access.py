@@ -5,6 +5,7 @@ The first rule that fails is the reason shown, in the order: organisation, key, 
 admission takes everything at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -14,7 +15,7 @@ from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.catalogue import Capability, Catalogue, Offer, Quality
 from tollhouse.core.credit import Account, Hold
 from tollhouse.core.key import Scope
-from tollhouse.core.limits import Takes, with_tokens
+from tollhouse.core.limits import Takes
 from tollhouse.core.period import end_of
 from tollhouse.core.price import Quote, Usage
 from tollhouse.core.quota import Take, Windows
@@ -57,8 +58,9 @@ class Weighed:
     terms: Terms | None
     charged: bool
     amount_micros: int
-    windows: tuple[Take, ...]
-    rates: tuple[RateTake, ...]
+    tokens: int
+    windows: Sequence[Take]
+    rates: Sequence[RateTake]
     trial: Take | None
 
 
@@ -83,13 +85,13 @@ def decide(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Wind
     """Admits and takes everything from `account`, `windows` and `rates`, or raises the refusal and takes nothing."""
     weighed = weigh(ask, facts, takes, account, windows, rates)
     hold = account.hold(weighed.amount_micros, facts.now)
-    windows.reserve(ask.organization_id, weighed.windows)
-    rates.count(ask.organization_id, weighed.rates, facts.now)
+    windows.reserve(weighed.windows, weighed.tokens)
+    rates.count(weighed.rates, facts.now)
     remaining = None
     if weighed.trial is not None and weighed.trial.maximum is not None:
-        window = windows.by_id[ask.organization_id, weighed.trial.window_id]
+        window = windows.by_id[weighed.trial.counter.window_id]
         remaining = max(0, weighed.trial.maximum - window.used - window.reserved)
-    messages, tokens = (_tightest(meter, ask, weighed.windows, windows) for meter in ("messages", "tokens"))
+    messages, tokens = (_tightest(meter, weighed.windows, windows) for meter in ("messages", "tokens"))
     return Admission(weighed, hold, remaining, messages, tokens)
 
 
@@ -106,47 +108,46 @@ def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windo
             return _weigh_capability(ask, ask.want, facts, takes, account, windows, rates)
         case CreditsWant(amount):
             _check_credits(amount if charged else 0, account)
-            return Weighed(None, charged, amount if charged else 0, (), (), None)
+            return Weighed(None, charged, amount if charged else 0, 0, (), (), None)
     assert_never(ask.want)
 
 
 def _weigh_call(
     ask: Ask, want: CallWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
 ) -> Weighed:
-    organization_id, size = ask.organization_id, want.size
+    size = want.size
     model = _model(want, facts)
     quote = quote_of(ask, model.id, facts)
-    route = _route(model, facts)
+    route = _route(ask, model, facts)
     given = _input_tokens(size, route)
-    trial = _trial(ask, model, takes.windows, windows)
-    rates.check(organization_id, takes.rates, facts.now)
-    wanted = _output_wanted(size, facts, model)
+    trial = _trial(model, takes.windows, windows)
+    rates.check(takes.rates, facts.now)
+    wanted = output_wanted(size, facts, model)
     least = min(wanted, OUTPUT_TOKENS_MIN)
-    windows.check(organization_id, with_tokens(takes.windows, given + least * want.answers))
+    windows.check(takes.windows, given + least * want.answers)
     output, amount = _amount(given, want.answers, wanted, quote, account)
-    taken = with_tokens(takes.windows, given + output * want.answers)
-    windows.check(organization_id, taken)
+    tokens = given + output * want.answers
+    windows.check(takes.windows, tokens)
     terms = Terms(model, route, quote, output)
-    return Weighed(terms, quote.charged, amount, tuple(taken), tuple(takes.rates), trial)
+    return Weighed(terms, quote.charged, amount, tokens, takes.windows, takes.rates, trial)
 
 
 def _weigh_capability(
     ask: Ask, want: CapabilityWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
 ) -> Weighed:
     capability, quality, models = offered(want, facts)
-    model, route = _first_usable(models, facts)
+    model, route = _first_usable(ask, models, facts)
     quote = quote_of(ask, model.id, facts, quality.multiplier_permille)
     tokens, output = UNKNOWN_TOKENS, None
     if want.size is not None:
-        output = _output_wanted(want.size, facts, model)
+        output = output_wanted(want.size, facts, model)
         tokens = _input_tokens(want.size, route) + output
-    rates.check(ask.organization_id, takes.rates, facts.now)
-    taken = with_tokens(takes.windows, tokens)
-    windows.check(ask.organization_id, taken)
+    rates.check(takes.rates, facts.now)
+    windows.check(takes.windows, tokens)
     amount = capability.estimate_micros(quality) if quote.charged else 0
     _check_credits(amount, account)
     terms = Terms(model, route, quote, output, capability, quality)
-    return Weighed(terms, quote.charged, amount, tuple(taken), tuple(takes.rates), None)
+    return Weighed(terms, quote.charged, amount, tokens, takes.windows, takes.rates, None)
 
 
 def check_key(key: KeyFacts | None, needs: frozenset[Scope], now: datetime) -> None:
@@ -216,7 +217,7 @@ def _quality(want: CapabilityWant, offer: Offer | None, catalogue: Catalogue) ->
     return next((catalogue.qualities[one] for one in wanted if one in offer.levels), None)
 
 
-def _first_usable(models: tuple[str, ...], facts: Facts) -> tuple[Model, Route]:
+def _first_usable(ask: Ask, models: tuple[str, ...], facts: Facts) -> tuple[Model, Route]:
     """The first that is switched on, has a price and somebody to answer for it; else why the first one has not."""
     refusals: list[errors.TollhouseError] = []
     for model in map(facts.catalogue.models.__getitem__, models):
@@ -225,7 +226,7 @@ def _first_usable(models: tuple[str, ...], facts: Facts) -> tuple[Model, Route]:
                 raise errors.ModelDisabled(model.id)
             if facts.catalogue.price_at(model.id, facts.now) is None:
                 raise errors.PriceUnknown(model.id)
-            return model, _route(model, facts)
+            return model, _route(ask, model, facts)
         except errors.TollhouseError as refusal:
             refusals.append(refusal)
     raise refusals[0] if refusals else errors.NotFound("No model is set for this quality. An operator can set one.")
@@ -240,7 +241,9 @@ def _model(want: CallWant, facts: Facts) -> Model:
     return model
 
 
-def _route(model: Model, facts: Facts) -> Route:
+def _route(ask: Ask, model: Model, facts: Facts) -> Route:
+    if not ask.here:
+        return Route(model.provider_id, None)
     mode = facts.key.mode if facts.key else facts.mode
     return route_of(model, mode, facts.mode, facts.catalogue.connections)
 
@@ -252,20 +255,20 @@ def _input_tokens(size: Size, route: Route) -> int:
     return size.input_tokens
 
 
-def _trial(ask: Ask, model: Model, takes: list[Take], windows: Windows) -> Take | None:
+def _trial(model: Model, takes: Sequence[Take], windows: Windows) -> Take | None:
     """The take from the trial, when this is one; ModelLocked or TrialExpired when the model is not to be had."""
     trial = next((take for take in takes if take.counter.meter == "trial_messages"), None)
     if trial is None:
         return None
     if model.trial_messages == 0:
         raise errors.ModelLocked(model.id, model.price_cents)
-    window = windows.by_id.get((ask.organization_id, trial.window_id))
+    window = windows.by_id.get(trial.counter.window_id)
     if window is not None and window.used + window.reserved >= model.trial_messages:
         raise errors.TrialExpired(model.id, model.price_cents, model.trial_messages)
     return trial
 
 
-def _output_wanted(size: Size, facts: Facts, model: Model) -> int:
+def output_wanted(size: Size, facts: Facts, model: Model) -> int:
     """The most output tokens per answer that the plan and the model allow. Without a maximum of the caller's the plan's
     counts, never the model's alone."""
     cap = min(facts.plan.max_output_tokens, model.max_output_tokens)
@@ -296,13 +299,13 @@ def _insufficient(amount: int, account: Account) -> errors.InsufficientCredits:
     return errors.InsufficientCredits(amount, balance.spendable_micros, balance.held_micros, balance.period_end)
 
 
-def _tightest(meter: str, ask: Ask, takes: tuple[Take, ...], windows: Windows) -> LimitState | None:
+def _tightest(meter: str, takes: Sequence[Take], windows: Windows) -> LimitState | None:
     """The limit of this meter that has least left after this call; None when nothing limits it."""
     found: LimitState | None = None
     for take in takes:
         if take.counter.meter != meter or take.maximum is None:
             continue
-        window = windows.by_id[ask.organization_id, take.window_id]
+        window = windows.by_id[take.counter.window_id]
         left = take.maximum - window.used - window.reserved
         if found is None or left < found.remaining:
             found = LimitState(take.maximum, left, end_of(take.counter.period, take.counter.starts_at))

@@ -52,7 +52,8 @@ Want = CallWant | CapabilityWant | CreditsWant
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """`subject_id` is whose limits it takes: a person, an end user, or the organisation itself."""
+    """`subject_id` is whose limits it takes: a person, an end user, or the organisation itself. `here` False: the host
+    application makes the call, so nobody need be connected to answer it here."""
 
     organization_id: UUID
     key_id: UUID | None
@@ -60,6 +61,7 @@ class Ask:
     channel: Channel
     want: Want
     needs: frozenset[Scope] = frozenset()
+    here: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ same facts; nothing is taken."""
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tollhouse.core.access import Weighed, find_capability, offered, quote_of, weigh
+from tollhouse.core.access import Weighed, offered, output_wanted, quote_of, weigh
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.credit import Account
-from tollhouse.core.errors import CapabilityDenied, TollhouseError
+from tollhouse.core.errors import TollhouseError
 from tollhouse.core.limits import Takes
 from tollhouse.core.period import end_of
 from tollhouse.core.price import Usage
@@ -57,7 +57,7 @@ class Explanation:
 
 
 def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates) -> Explanation:
-    """Runs the rules and takes nothing. NotFound for a capability that does not exist."""
+    """Runs the rules and takes nothing."""
 
     def tried(one: Ask) -> Weighed | TollhouseError:
         try:
@@ -67,16 +67,12 @@ def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Win
 
     found = tried(ask)
     levels: list[Level] = []
-    if isinstance(ask.want, CapabilityWant):
-        capability = find_capability(ask.want.capability_id, facts.catalogue)
+    if isinstance(ask.want, CapabilityWant) and ask.want.capability_id in facts.catalogue.capabilities:
         for quality in facts.catalogue.qualities.values():
-            want = replace(ask.want, quality_id=quality.id)
-            outcome = tried(replace(ask, want=want))
+            one = replace(ask, want=replace(ask.want, quality_id=quality.id))
+            outcome, models = tried(one), _models(one.want, facts)
             refusal = outcome if isinstance(outcome, TollhouseError) else None
-            estimate = capability.estimate_micros(quality)
-            models = () if isinstance(refusal, CapabilityDenied) else _models(want, facts)
-            allowed = not isinstance(refusal, CapabilityDenied)
-            levels.append(Level(quality.id, quality.name, allowed, estimate, models, refusal))
+            levels.append(Level(quality.id, quality.name, bool(models), _estimate(one, facts) or 0, models, refusal))
     refusal = found if isinstance(found, TollhouseError) else None
     terms = found.terms if isinstance(found, Weighed) else None
     return Explanation(
@@ -86,7 +82,7 @@ def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Win
         levels=tuple(levels),
         estimated_micros=found.amount_micros if isinstance(found, Weighed) else _estimate(ask, facts),
         spendable_micros=account.balance.spendable_micros,
-        limits=tuple(_limits(ask, facts, takes, windows, rates)),
+        limits=tuple(_limits(facts, takes, windows, rates)),
     )
 
 
@@ -105,28 +101,33 @@ def _models(want: CallWant | CapabilityWant | CreditsWant, facts: Facts) -> tupl
 
 def _estimate(ask: Ask, facts: Facts) -> int | None:
     """What it would take if nothing were in the way; None when that cannot be said either."""
-    catalogue = facts.catalogue
+    catalogue, charged = facts.catalogue, ask.channel in facts.plan.charged_channels
     match ask.want:
         case CreditsWant(amount):
-            return amount
+            return amount if charged else 0
         case CapabilityWant(capability_id, quality_id):
-            quality = catalogue.qualities.get(quality_id or next(iter(catalogue.qualities), ""))
-            capability = catalogue.capabilities.get(capability_id)
-            return capability.estimate_micros(quality) if capability and quality else None
+            capability, offer = catalogue.capabilities.get(capability_id), catalogue.offer(facts.plan, capability_id)
+            lowest = (one for one in catalogue.qualities if offer is None or one in offer.levels)
+            quality = catalogue.qualities.get(quality_id or next(lowest, ""))
+            if capability is None or quality is None:
+                return None
+            return capability.estimate_micros(quality) if charged else 0
         case CallWant(model_id, size, answers):
+            model = catalogue.models.get(model_id)
+            if model is None:
+                return None
             try:
                 quote = quote_of(ask, model_id, facts)
             except TollhouseError:
                 return None
-            output = facts.plan.max_output_tokens if size.output_tokens is None else size.output_tokens
-            return quote.charge_micros(Usage(size.input_tokens, output * answers))
+            return quote.charge_micros(Usage(size.input_tokens, output_wanted(size, facts, model) * answers))
 
 
-def _limits(ask: Ask, facts: Facts, takes: Takes, windows: Windows, rates: Rates) -> list[LimitLeft]:
+def _limits(facts: Facts, takes: Takes, windows: Windows, rates: Rates) -> list[LimitLeft]:
     """Every limit that binds the ask, also those that have much left."""
     found: list[LimitLeft] = []
     for one in takes.rates:
-        rate = rates.by_id.get((ask.organization_id, one.rate_id)) or Rate(one.subject_id)
+        rate = rates.by_id.get(one.rate_id) or Rate(one.subject_id)
         used = rate.used(facts.now)
         resets_at = rate.free_at(facts.now, one.maximum) if used >= one.maximum else None
         left = max(0, one.maximum - used)
@@ -135,7 +136,7 @@ def _limits(ask: Ask, facts: Facts, takes: Takes, windows: Windows, rates: Rates
     for take in takes.windows:
         if take.maximum is None:
             continue
-        window = windows.by_id.get((ask.organization_id, take.window_id))
+        window = windows.by_id.get(take.counter.window_id)
         used, reserved = (window.used, window.reserved) if window else (0, 0)
         counter = take.counter
         found.append(

@@ -1,88 +1,100 @@
 """Which counters and rates an ask touches, with which maximum: those of the plan, of the model, of the capability, and
 of the organisation's own rules."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.catalogue import Catalogue
+from tollhouse.core.period import start_of
 from tollhouse.core.quota import Counter, Rule, Take, counter
 from tollhouse.core.rate import RateTake, rate_id
 
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What an ask takes from each counter and each rate. Those of tokens are filled in by `decide`, once the output is
-    known."""
+    """What an ask takes from each counter and each rate; how many tokens is known once the output is."""
 
-    windows: list[Take]
-    rates: list[RateTake]
+    windows: Sequence[Take]
+    rates: Sequence[RateTake]
 
 
-def counters_of(ask: Ask, catalogue: Catalogue, now: datetime) -> list[Counter]:
-    """Every counter that counts anyway, limited or not, so that a plan's limit set later finds the truth. Of a call:
-    messages of the day, those of its model, tokens of the month, and of a premium model the trial. Of a capability: its
-    requests of the day, and tokens of the month."""
-    organization_id = ask.organization_id
+def counters_of(ask: Ask, catalogue: Catalogue, now: datetime) -> tuple[Counter, ...]:
+    """Every counter that counts anyway, limited or not, so that a plan's limit set later finds the truth."""
+    day = start_of("day", now)
     match ask.want:
         case CallWant(model_id):
             model = catalogue.models.get(model_id)
-            if model is None:
-                return []
-            found = [
-                counter(ask.subject_id, "messages", "day", now),
-                counter(ask.subject_id, "messages", "day", now, model.id),
-                counter(organization_id, "tokens", "month", now),
-            ]
-            if model.tier == "premium":
-                found.append(counter(ask.subject_id, "trial_messages", "lifetime", now, model.id))
-            return found
+            return () if model is None else _of_call(ask.organization_id, ask.subject_id, model_id, model.tier, day)
         case CapabilityWant(capability_id):
-            return [
-                counter(organization_id, "requests", "day", now, capability=capability_id),
-                counter(organization_id, "tokens", "month", now),
-            ]
+            return _of_capability(ask.organization_id, capability_id, day)
         case CreditsWant():
-            return []
+            return ()
 
 
-def rates_of(ask: Ask) -> list[UUID]:
+# The same few counters are asked for again and again, all day long.
+@lru_cache(maxsize=16_384)
+def _of_call(
+    organization_id: UUID, subject_id: UUID, model_id: str, tier: str, day: datetime
+) -> tuple[Counter, ...]:  # fmt: skip
+    """Messages of the day, those of the model, tokens of the month, and of a premium model the trial."""
+    found = (
+        counter(subject_id, "messages", "day", day),
+        counter(subject_id, "messages", "day", day, model_id),
+        counter(organization_id, "tokens", "month", day),
+    )
+    if tier == "premium":
+        return (*found, counter(subject_id, "trial_messages", "lifetime", day, model_id))
+    return found
+
+
+@lru_cache(maxsize=16_384)
+def _of_capability(organization_id: UUID, capability_id: str, day: datetime) -> tuple[Counter, ...]:
+    """Requests of the day, and tokens of the month."""
+    return (
+        counter(organization_id, "requests", "day", day, capability=capability_id),
+        counter(organization_id, "tokens", "month", day),
+    )
+
+
+def rates_of(ask: Ask) -> tuple[UUID, ...]:
     """The rates that the ask may touch besides those of rules."""
     if isinstance(ask.want, CapabilityWant):
-        return [rate_id(ask.organization_id, ask.want.capability_id, None)]
-    return []
+        return (rate_id(ask.organization_id, ask.want.capability_id, None),)
+    return ()
 
 
 def takes_of(ask: Ask, facts: Facts) -> Takes:
     """What it takes, with the limits in force."""
-    counters = counters_of(ask, facts.catalogue, facts.now)
+    counters, plan = counters_of(ask, facts.catalogue, facts.now), facts.plan
     match ask.want:
         case CallWant(model_id) if counters:
-            takes = _of_call(model_id, counters, facts)
+            model = facts.catalogue.models[model_id]
+            most = plan.daily_messages, model.daily_messages, plan.monthly_tokens, model.trial_messages
+            whose = ask.organization_id, ask.subject_id, model_id, model.tier, start_of("day", facts.now)
+            takes = Takes(_call_takes(whose, most[:3] if facts.entitled else most), ())
         case CapabilityWant(capability_id) if counters:
-            takes = _of_capability(ask, capability_id, counters, facts)
+            takes = _capability_takes(ask, capability_id, counters, facts)
         case _:
-            return Takes([], [])
-    _add_rules(takes, ask, facts)
-    return takes
+            return Takes((), ())
+    return _with_rules(takes, ask, facts) if facts.rules else takes
 
 
-def _of_call(model_id: str, counters: list[Counter], facts: Facts) -> Takes:
-    model = facts.catalogue.models[model_id]
-    messages, of_model, tokens, *trial = counters
-    found = [
-        Take(messages, messages.window_id, 1, facts.plan.daily_messages, "user"),
-        Take(of_model, of_model.window_id, 1, model.daily_messages, "user"),
-        Take(tokens, tokens.window_id, 0, facts.plan.monthly_tokens, "organization"),
-    ]
-    if not facts.entitled:
-        found += [Take(one, one.window_id, 1, model.trial_messages, "user") for one in trial]
-    return Takes(found, [])
+_CALL_SCOPES = "user", "user", "organization", "user"
 
 
-def _of_capability(ask: Ask, capability_id: str, counters: list[Counter], facts: Facts) -> Takes:
+@lru_cache(maxsize=16_384)
+def _call_takes(whose: tuple[UUID, UUID, str, str, datetime], most: tuple[int | None, ...]) -> tuple[Take, ...]:
+    return tuple(
+        Take(about, None if about.meter == "tokens" else 1, maximum, scope)
+        for about, maximum, scope in zip(_of_call(*whose), most, _CALL_SCOPES, strict=False)
+    )
+
+
+def _capability_takes(ask: Ask, capability_id: str, counters: tuple[Counter, ...], facts: Facts) -> Takes:
     offer = facts.catalogue.offer(facts.plan, capability_id)
     a_minute, a_day = (offer.requests_per_minute, offer.requests_per_day) if offer else (None, None)
     requests, tokens = counters
@@ -90,24 +102,25 @@ def _of_capability(ask: Ask, capability_id: str, counters: list[Counter], facts:
     if a_minute is not None:
         id_ = rate_id(ask.organization_id, capability_id, None)
         rates.append(RateTake(id_, ask.organization_id, a_minute, "organization", capability=capability_id))
-    windows = [
-        Take(requests, requests.window_id, 1, a_day, "organization"),
-        Take(tokens, tokens.window_id, 0, facts.plan.monthly_tokens, "organization"),
-    ]
+    windows = (
+        Take(requests, 1, a_day, "organization"),
+        Take(tokens, None, facts.plan.monthly_tokens, "organization"),
+    )
     return Takes(windows, rates)
 
 
-def _add_rules(takes: Takes, ask: Ask, facts: Facts) -> None:
-    """The organisation's own rules that bind this ask. Messages are calls of models; a minute of them is a rate."""
+def _with_rules(takes: Takes, ask: Ask, facts: Facts) -> Takes:
+    """And the organisation's own rules that bind this ask. Messages are calls of models; a minute of them is a rate."""
+    windows, rates = [*takes.windows], [*takes.rates]
     called = ask.want.model_id if isinstance(ask.want, CallWant) else None
     for rule, subject_id in _binding(ask, facts, called):
         if rule.meter == "messages" and rule.period == "minute":
             id_ = rate_id(subject_id, "", rule.id)
-            takes.rates.append(RateTake(id_, subject_id, rule.maximum, rule.scope, rule.model_id or ""))
+            rates.append(RateTake(id_, subject_id, rule.maximum, rule.scope, rule.model_id or ""))
             continue
         about = counter(subject_id, rule.meter, rule.period, facts.now, rule.model_id or "", limit_id=rule.id)
-        amount = 1 if rule.meter == "messages" else 0
-        takes.windows.append(Take(about, about.window_id, amount, rule.maximum, rule.scope))
+        windows.append(Take(about, 1 if rule.meter == "messages" else None, rule.maximum, rule.scope))
+    return Takes(windows, rates)
 
 
 def _binding(ask: Ask, facts: Facts, called: str | None) -> Iterator[tuple[Rule, UUID]]:
@@ -122,8 +135,3 @@ def _binding(ask: Ask, facts: Facts, called: str | None) -> Iterator[tuple[Rule,
             continue
         if rule.scope == "organization" or rule.subject_id in (None, subject_id):
             yield rule, subject_id
-
-
-def with_tokens(takes: list[Take], tokens: int) -> list[Take]:
-    """The takes, those of tokens with this many."""
-    return [replace(take, amount=tokens) if take.counter.meter == "tokens" else take for take in takes]

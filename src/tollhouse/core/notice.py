@@ -43,6 +43,8 @@ def crossed(account: Account, before_micros: int, now: datetime) -> list[Notice]
     calls hold much. `now` is the organisation's own time."""
     balance = account.balance
     available, low = balance.available_micros, low_threshold_micros(balance)
+    if balance.low_armed and balance.depleted_armed and available >= low and available > MICROS_PER_CREDIT:
+        return []  # as nearly always: this is on the way of every call
     best, armed = max(before_micros, available), (balance.low_armed, balance.depleted_armed)
     balance.low_armed |= _well_above(best, low)
     balance.depleted_armed |= _well_above(best, MICROS_PER_CREDIT)

@@ -2,9 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -18,7 +17,8 @@ Scope = Literal["organization", "person", "key"]
 @dataclass(frozen=True, slots=True)
 class Counter:
     """Which counter: whose, of what, in which period. `model_id` is empty when all models count together, `capability`
-    when it is not about one; `limit_id` is the rule that it counts for, None when it counts anyway."""
+    when it is not about one; `limit_id` is the rule that it counts for, None when it counts anyway. `window_id` is
+    derived from all of these, so that a window needs no look-up to be found or made."""
 
     subject_id: UUID
     meter: Meter
@@ -27,19 +27,17 @@ class Counter:
     model_id: str = ""
     capability: str = ""
     limit_id: UUID | None = None
+    known_id: InitVar[UUID | None] = None  # of a window that was read
+    window_id: UUID = field(init=False, compare=False)
 
-    @property
-    def window_id(self) -> UUID:
-        """Derived from everything the window is about, so that it needs no look-up to be found or made."""
-        return _window_id(self)
+    def __post_init__(self, known_id: UUID | None) -> None:
+        object.__setattr__(self, "window_id", known_id or self._derived_id())
 
-
-@lru_cache(maxsize=16_384)
-def _window_id(about: Counter) -> UUID:
-    text = f"{about.subject_id}/{about.meter}/{about.model_id}/{about.period}/{about.starts_at.isoformat()}"
-    if about.capability or about.limit_id:
-        text += f"/{about.capability}/{about.limit_id or ''}"
-    return UUID(bytes=hashlib.md5(text.encode(), usedforsecurity=False).digest())
+    def _derived_id(self) -> UUID:
+        text = f"{self.subject_id}/{self.meter}/{self.model_id}/{self.period}/{self.starts_at.isoformat()}"
+        if self.capability or self.limit_id:
+            text += f"/{self.capability}/{self.limit_id or ''}"
+        return UUID(bytes=hashlib.md5(text.encode(), usedforsecurity=False).digest())
 
 
 def counter(
@@ -71,11 +69,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """What one call takes from one counter; `maximum` None counts without limiting, `scope` is for the refusal."""
+    """What one call takes from one counter: so much, or with `amount` None its tokens. `maximum` None counts without
+    limiting, `scope` is for the refusal."""
 
     counter: Counter
-    window_id: UUID
-    amount: int
+    amount: int | None
     maximum: int | None
     scope: str
 
@@ -91,47 +89,53 @@ class Window:
 
 @dataclass(slots=True)
 class Windows:
-    """The windows of one batch. Calls are decided one after another on it; `changed` is what must be written."""
+    """The windows of one organisation in one batch, by their ids. Calls are decided one after another on it; `changed`
+    is what must be written."""
 
-    by_id: dict[tuple[UUID, UUID], Window] = field(default_factory=dict)
-    changed: set[tuple[UUID, UUID]] = field(default_factory=set)
+    by_id: dict[UUID, Window] = field(default_factory=dict)
+    changed: set[UUID] = field(default_factory=set)
 
-    def check(self, organization_id: UUID, takes: Iterable[Take]) -> None:
+    def check(self, takes: Iterable[Take], tokens: int) -> None:
         """LimitExceeded for the first take that does not fit; nothing changes."""
         for take in takes:
-            if take.maximum is None:
+            maximum = take.maximum
+            if maximum is None:
                 continue
-            window = self.by_id.get((organization_id, take.window_id))
+            window = self.by_id.get(take.counter.window_id)
             used, reserved = (window.used, window.reserved) if window else (0, 0)
-            if used + reserved + take.amount > take.maximum:
-                refusal = QuotaExceeded if take.counter.meter == "tokens" else LimitExceeded
-                raise refusal(
-                    scope=take.scope,
-                    meter=take.counter.meter,
-                    period=take.counter.period,
-                    limit=take.maximum,
-                    used=used,
-                    reserved=reserved,
-                    resets_at=end_of(take.counter.period, take.counter.starts_at),
-                    model_id=take.counter.model_id or None,
-                    capability=take.counter.capability or None,
-                    retry_after_s=60 if take.counter.period == "minute" else None,
-                )
+            if used + reserved + (tokens if take.amount is None else take.amount) > maximum:
+                raise _refusal(take, maximum, used, reserved)
 
-    def reserve(self, organization_id: UUID, takes: Iterable[Take]) -> None:
+    def reserve(self, takes: Iterable[Take], tokens: int) -> None:
         """Takes all; call `check` first."""
         for take in takes:
-            key = (organization_id, take.window_id)
-            window = self.by_id.get(key)
+            window_id = take.counter.window_id
+            window = self.by_id.get(window_id)
             if window is None:
-                window = self.by_id[key] = Window(take.counter)
-            window.reserved += take.amount
-            self.changed.add(key)
+                window = self.by_id[window_id] = Window(take.counter)
+            window.reserved += tokens if take.amount is None else take.amount
+            self.changed.add(window_id)
 
-    def settle(self, organization_id: UUID, window_id: UUID, reserved: int, used: int) -> None:
+    def settle(self, window_id: UUID, reserved: int, used: int) -> None:
         """Turns what a call had reserved into what it used; also above the limit, since it was used."""
-        key = (organization_id, window_id)
-        window = self.by_id[key]
+        window = self.by_id[window_id]
         window.reserved -= reserved
         window.used += used
-        self.changed.add(key)
+        self.changed.add(window_id)
+
+
+def _refusal(take: Take, maximum: int, used: int, reserved: int) -> LimitExceeded:
+    about = take.counter
+    kind = QuotaExceeded if about.meter == "tokens" else LimitExceeded
+    return kind(
+        scope=take.scope,
+        meter=about.meter,
+        period=about.period,
+        limit=maximum,
+        used=used,
+        reserved=reserved,
+        resets_at=end_of(about.period, about.starts_at),
+        model_id=about.model_id or None,
+        capability=about.capability or None,
+        retry_after_s=60 if about.period == "minute" else None,
+    )

@@ -7,13 +7,14 @@ a boundary; this one has no boundary, and no job empties it.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
 from tollhouse.core.errors import LimitExceeded
 
 MINUTE_S = 60
+SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,15 @@ class Rate:
 
 @dataclass(slots=True)
 class Rates:
-    """The rates of one batch; `changed` is what must be written."""
+    """The rates of one organisation in one batch; `changed` is what must be written."""
 
-    by_id: dict[tuple[UUID, UUID], Rate] = field(default_factory=dict)
-    changed: set[tuple[UUID, UUID]] = field(default_factory=set)
+    by_id: dict[UUID, Rate] = field(default_factory=dict)
+    changed: set[UUID] = field(default_factory=set)
 
-    def check(self, organization_id: UUID, takes: Iterable[RateTake], now: datetime) -> None:
+    def check(self, takes: Iterable[RateTake], now: datetime) -> None:
         """LimitExceeded for the first that is full; nothing changes."""
         for take in takes:
-            rate = self.by_id.get((organization_id, take.rate_id))
+            rate = self.by_id.get(take.rate_id)
             used = rate.used(now) if rate else 0
             if used >= take.maximum:
                 free_at = rate.free_at(now, take.maximum) if rate and take.maximum else now
@@ -95,17 +96,16 @@ class Rates:
                     retry_after_s=_seconds_until(free_at, now) if take.maximum else None,
                 )
 
-    def count(self, organization_id: UUID, takes: Iterable[RateTake], now: datetime) -> None:
+    def count(self, takes: Iterable[RateTake], now: datetime) -> None:
         """Counts the request with all; call `check` first. A rate is not given back: the request was made."""
         for take in takes:
-            key = (organization_id, take.rate_id)
-            rate = self.by_id.get(key)
+            rate = self.by_id.get(take.rate_id)
             if rate is None:
-                rate = self.by_id[key] = Rate(take.subject_id)
+                rate = self.by_id[take.rate_id] = Rate(take.subject_id)
             rate.count(now)
-            self.changed.add(key)
+            self.changed.add(take.rate_id)
 
 
 def _seconds_until(moment: datetime, now: datetime) -> int:
     """At most a minute: then something is free for certain, or the next refusal names the rest."""
-    return min(MINUTE_S, max(1, -(-int((moment - now).total_seconds() * 1000) // 1000)))
+    return min(MINUTE_S, max(1, -((now - moment) // SECOND)))

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
@@ -20,14 +19,15 @@ from tollhouse.core.errors import (
     StillRunning,
     TollhouseError,
 )
-from tollhouse.core.explain import Explanation, explain
+from tollhouse.core.explain import explain
 from tollhouse.core.key import end_user_id, ordered_id
 from tollhouse.core.price import Quote, Stated, Usage
-from tollhouse.flows.batch import Batch, record_key
+from tollhouse.flows.batch import Batch, Desk, record_key
 from tollhouse.flows.operation import (
     Admit,
     Admitted,
     AnyOperation,
+    Bearer,
     CatchUp,
     Explain,
     Outcome,
@@ -46,29 +46,34 @@ from tollhouse.store.call import OpenReservation
 from tollhouse.store.idempotency import Record, RecordKey
 
 STATUS_RESERVED = 201
-# A process that was lost, as it stands in the request and the attempt.
-LOST = "process lost"
+_NOTHING = Usage(0, 0)
+_LOST = Outcome("failed", error="process lost")
+_LOST_IN_THE_MIDDLE = Outcome("incomplete", error="process lost")
 
 
 def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
     """The operation's result, or its refusal, which then has changed nothing."""
-    if operation.organization_id not in batch.organizations:
+    desk = batch.desks.get(operation.organization_id)
+    if desk is None:
         return NotFound("There is no such organisation.")
     try:
-        _check_bearer(batch, number, operation)
         match operation:
             case Admit():
-                return _admit(batch, number, operation)
-            case Explain():
-                return _explain(batch, number, operation)
+                return _admit(batch, desk, number, operation)
             case Settle():
-                return _settle(batch, operation)
+                _check_bearer(batch, desk, number, operation.bearer)
+                return _settle(batch, desk, operation)
             case Release():
-                return _release(batch, operation)
+                _check_bearer(batch, desk, number, operation.bearer)
+                return _release(batch, desk, operation)
             case Renew():
-                return _renew(batch, operation)
+                _check_bearer(batch, desk, number, operation.bearer)
+                return _renew(batch, desk, operation)
+            case Explain():
+                asked = batch.asked[number]
+                return explain(operation.ask, asked.facts, asked.takes, desk.account, desk.windows, desk.rates)
             case Reap():
-                return _reap(batch, operation)
+                return _reap(batch, desk, operation)
             case CatchUp():
                 return None
     except TollhouseError as refusal:
@@ -76,35 +81,31 @@ def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
     assert_never(operation)
 
 
-def _check_bearer(batch: Batch, number: int, operation: AnyOperation) -> None:
-    """What comes with a key is done only while the key works, and answered again only then. A suspended organisation
-    still settles: it was spent."""
-    now = batch.time_of(operation.organization_id)
-    match operation:
-        case Settle(bearer=bearer) | Release(bearer=bearer) | Renew(bearer=bearer) if bearer is not None:
-            check_key(batch.keys[number], bearer.needs, now)
-        case Admit(ask=ask, once=once) if once is not None and ask.key_id is not None:
-            check_key(batch.keys[number], ask.needs, now)
-        case _:
-            return
+def _check_bearer(batch: Batch, desk: Desk, number: int, bearer: Bearer | None) -> None:
+    """What comes with a key is done only while the key works. A suspended organisation still settles: it was spent."""
+    if bearer is not None:
+        check_key(batch.keys[number], bearer.needs, desk.now)
 
 
-def _admit(batch: Batch, number: int, operation: Admit) -> Admitted | Replayed:
-    kept_as = record_key(operation)
-    if kept_as is not None and (known := batch.records.get(kept_as)) is not None:
-        return _replay(known, operation)
-    organization_id = operation.organization_id
-    asked, account, now = batch.asked[number], batch.accounts[organization_id], batch.time_of(organization_id)
+def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted | Replayed:
+    asked, ask, kept_as = batch.asked[number], operation.ask, record_key(operation)
+    if kept_as is not None:
+        if ask.key_id is not None:  # an answer is told again only while the key works
+            check_key(asked.facts.key, ask.needs, desk.now)
+        known = batch.records.get(kept_as)
+        if known is not None:
+            return _replay(known, operation)
     try:
-        admission = decide(operation.ask, asked.facts, asked.takes, account, batch.windows, batch.rates)
+        admission = decide(ask, asked.facts, asked.takes, desk.account, desk.windows, desk.rates)
     except TollhouseError as refusal:
         if kept_as is not None and refusal.status < 500 and not isinstance(refusal, Forbidden):
             _keep(batch, kept_as, operation, refusal.status, _written(refusal), None)
         raise
     id_ = ordered_id(batch.now, os.urandom(10))
-    amount, available = admission.hold.amount_micros, account.balance.available_micros
+    amount, available = admission.hold.amount_micros, desk.account.balance.available_micros
+    expires_at = desk.now + operation.lease
     admitted = Admitted(
-        id_, organization_id, admission, amount, available, now, now + operation.lease, batch.catalogue
+        id_, operation.organization_id, admission, amount, available, desk.now, expires_at, batch.catalogue
     )  # fmt: skip
     _open(batch, operation, admitted)
     if kept_as is not None and operation.endpoint is None:
@@ -118,7 +119,10 @@ def _admit(batch: Batch, number: int, operation: Admit) -> Admitted | Replayed:
 def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
     ask, admission = operation.ask, admitted.admission
     weighed, terms = admission.weighed, admission.weighed.terms
-    taken = tuple((take.window_id, take.counter.meter, take.amount) for take in weighed.windows)
+    taken = tuple(
+        (take.counter.window_id, take.counter.meter, weighed.tokens if take.amount is None else take.amount)
+        for take in weighed.windows
+    )
     route = terms.route if terms else None
     batch.opened.append(
         calls.CallOpened(
@@ -197,13 +201,8 @@ def _written(refusal: TollhouseError) -> dict[str, object]:
     return {"refusal": {"code": refusal.code, "message": str(refusal), "details": details, "hints": hints}}
 
 
-def _explain(batch: Batch, number: int, operation: Explain) -> Explanation:
-    asked, account = batch.asked[number], batch.accounts[operation.organization_id]
-    return explain(operation.ask, asked.facts, asked.takes, account, batch.windows, batch.rates)
-
-
-def _find(batch: Batch, organization_id: UUID, reservation_id: UUID) -> OpenReservation:
-    reservation = batch.reservations.get((organization_id, reservation_id))
+def _find(desk: Desk, reservation_id: UUID) -> OpenReservation:
+    reservation = desk.reservations.get(reservation_id)
     if reservation is None:
         raise NotFound("There is no such reservation.")
     return reservation
@@ -219,9 +218,9 @@ def _quote(batch: Batch, reservation: OpenReservation) -> Quote:
     return Quote(price, rate, reservation.multiplier_permille, reservation.charged)
 
 
-def _settle(batch: Batch, operation: Settle) -> Settled:
-    reservation = _find(batch, operation.organization_id, operation.reservation_id)
-    settled = _book(batch, reservation, operation.usage, operation.outcome, operation.provider_id, 1)
+def _settle(batch: Batch, desk: Desk, operation: Settle) -> Settled:
+    reservation = _find(desk, operation.reservation_id)
+    settled = _book(batch, desk, reservation, operation.usage, operation.outcome, operation.provider_id, 1)
     if operation.answer is not None and not settled.replayed:
         _keep_answer(batch, operation, settled)
     return settled
@@ -240,6 +239,7 @@ def _keep_answer(batch: Batch, operation: Settle, settled: Settled) -> None:
 
 def _book(
     batch: Batch,
+    desk: Desk,
     reservation: OpenReservation,
     usage: Usage | Stated,
     outcome: Outcome | None,
@@ -247,28 +247,32 @@ def _book(
     attempt: int,
 ) -> Settled:
     """Charges what was used, once: a repeated settlement answers what the first one charged."""
-    account, now = batch.accounts[reservation.organization_id], batch.time_of(reservation.organization_id)
-    amount, late = reservation.hold.amount_micros, reservation.state != "pending"
-    if reservation.charged_micros is not None:
-        charged, available = reservation.charged_micros, account.balance.available_micros
-        was_late = reservation.state != "settled"
-        return Settled(charged, _cost(batch, reservation, usage), charged - amount, available, was_late, True)
+    account, amount = desk.account, reservation.amount_micros
     if isinstance(usage, Stated):
-        charge, cost, used = usage.charge_micros if reservation.charged else 0, 0, Usage(0, 0)
+        charge, cost, used = usage.charge_micros if reservation.charged else 0, 0, _NOTHING
     else:
         quote = _quote(batch, reservation)
         charge, cost, used = quote.charge_micros(usage), quote.cost_nanos(usage), usage
+    late = reservation.state != "pending"
+    if reservation.charged_micros is not None:
+        charged, late = reservation.charged_micros, reservation.state != "settled"
+        return Settled(charged, cost, charged - amount, account.balance.available_micros, late, replayed=True)
     if late:
-        account.settle_late(reservation.id, charge, now, "system")
+        account.settle_late(reservation.id, charge, desk.now, "system")
     else:
-        account.settle(reservation.id, reservation.hold, charge, now, "system")
+        account.settle(reservation.id, reservation.hold, charge, desk.now, "system")
+        reservation.state = "settled"
     for window_id, meter, taken in reservation.parts.windows:
-        window_used = used.tokens if meter == "tokens" else taken
-        batch.windows.settle(reservation.organization_id, window_id, 0 if late else taken, window_used)
-    state = reservation.state if late else "settled"
-    closed = _closed(batch, reservation, state, charge, outcome, attempt, None)
-    batch.closed[reservation.organization_id, reservation.id] = replace(
-        closed,
+        desk.windows.settle(window_id, 0 if late else taken, used.tokens if meter == "tokens" else taken)
+    reservation.charged_micros = charge
+    batch.closed[reservation.id] = calls.CallClosed(
+        reservation.organization_id,
+        reservation.id,
+        reservation.state,
+        charge,
+        desk.now,
+        None,
+        *_ended(outcome, attempt),
         stated=isinstance(usage, Stated),
         usage_id=ordered_id(batch.now, os.urandom(10)),
         recorded_at=batch.now,
@@ -280,100 +284,76 @@ def _book(
         estimated=used.estimated,
         cost_nanos=cost,
     )
-    return Settled(charge, cost, charge - amount, account.balance.available_micros, late, False)
+    return Settled(charge, cost, charge - amount, account.balance.available_micros, late, replayed=False)
 
 
-def _cost(batch: Batch, reservation: OpenReservation, usage: Usage | Stated) -> int:
-    return 0 if isinstance(usage, Stated) else _quote(batch, reservation).cost_nanos(usage)
+def _ended(outcome: Outcome | None, attempt: int) -> calls.Ended:
+    """How request and attempt ended; of a call that the host application made there are none."""
+    if outcome is None:
+        return calls.Ended()
+    return calls.Ended(
+        outcome.state, outcome.client_left, outcome.error, attempt,
+        {"done": "answered", "incomplete": "incomplete", "failed": "failed"}[outcome.state], outcome.status,
+        outcome.first_byte_ms, outcome.duration_ms,
+    )  # fmt: skip
 
 
-def _release(batch: Batch, operation: Release) -> Released:
-    reservation = _find(batch, operation.organization_id, operation.reservation_id)
+def _release(batch: Batch, desk: Desk, operation: Release) -> Released:
+    reservation = _find(desk, operation.reservation_id)
     pending = reservation.state == "pending"
     if pending:
-        _give_back(batch, reservation, "released", operation.outcome, 1, operation.reason)
+        _give_back(batch, desk, reservation, "released", operation.outcome, 1, operation.reason)
         kept_as = record_key(operation)
         if kept_as is not None:
             batch.dropped.add(kept_as)
             batch.kept.pop(kept_as, None)
             batch.records.pop(kept_as, None)
     state = "settled" if reservation.charged_micros is not None else reservation.state
-    return Released(state, batch.accounts[operation.organization_id].balance.available_micros, not pending)
+    return Released(state, desk.account.balance.available_micros, not pending)
 
 
 def _give_back(
-    batch: Batch, reservation: OpenReservation, state: str, outcome: Outcome | None, attempt: int, reason: str | None
-) -> None:
-    now = batch.time_of(reservation.organization_id)
-    batch.accounts[reservation.organization_id].release(reservation.hold, now)
-    for window_id, _, amount in reservation.parts.windows:
-        batch.windows.settle(reservation.organization_id, window_id, amount, 0)
-    said = outcome.error if outcome is not None else reason
-    closed = _closed(batch, reservation, state, None, outcome, attempt, said)
-    batch.closed[reservation.organization_id, reservation.id] = closed
-
-
-def _closed(
     batch: Batch,
+    desk: Desk,
     reservation: OpenReservation,
     state: str,
-    charge: int | None,
     outcome: Outcome | None,
     attempt: int,
     reason: str | None,
-) -> calls.CallClosed:
-    """Closes the working copy, so that a second operation of this batch finds it closed."""
-    reservation.state, reservation.charged_micros = state, charge
-    organization_id, now = reservation.organization_id, batch.time_of(reservation.organization_id)
-    if outcome is None:
-        return calls.CallClosed(organization_id, reservation.id, state, charge, now, reason)
-    return calls.CallClosed(
-        organization_id=organization_id,
-        id=reservation.id,
-        state=state,
-        charged_micros=charge,
-        closed_at=now,
-        reason=reason,
-        request_state=outcome.state,
-        client_left=outcome.client_left,
-        error=outcome.error,
-        attempt=attempt,
-        outcome={"done": "answered", "incomplete": "incomplete", "failed": "failed"}[outcome.state],
-        status=outcome.status,
-        first_token_ms=outcome.first_byte_ms,
-        duration_ms=outcome.duration_ms,
+) -> None:
+    desk.account.release(reservation.hold, desk.now)
+    for window_id, _, amount in reservation.parts.windows:
+        desk.windows.settle(window_id, amount, 0)
+    reservation.state = state
+    said = outcome.error if outcome is not None else reason
+    batch.closed[reservation.id] = calls.CallClosed(
+        reservation.organization_id, reservation.id, state, None, desk.now, said, *_ended(outcome, attempt)
     )
 
 
-def _renew(batch: Batch, operation: Renew) -> Renewed:
-    """A reservation that has been closed meanwhile is not opened again: its call will be settled late."""
-    reservation = _find(batch, operation.organization_id, operation.reservation_id)
+def _renew(batch: Batch, desk: Desk, operation: Renew) -> Renewed:
+    """A renewal never shortens. What has been closed meanwhile is not opened again: its call will be settled late."""
+    reservation = _find(desk, operation.reservation_id)
     if reservation.state == "pending":
-        reservation.expires_at = _lease(batch, operation, reservation.expires_at)
-        batch.renewed[operation.organization_id, reservation.id] = calls.Checkpoint(
+        reservation.expires_at = max(reservation.expires_at, desk.now + operation.lease)
+        batch.renewed[reservation.id] = calls.Checkpoint(
             operation.organization_id, reservation.id, reservation.expires_at, operation.input_tokens,
             operation.output_tokens,
         )  # fmt: skip
     return Renewed(reservation.state, reservation.expires_at)
 
 
-def _lease(batch: Batch, operation: Renew, until: datetime) -> datetime:
-    """A renewal never shortens."""
-    return max(until, batch.time_of(operation.organization_id) + operation.lease)
-
-
-def _reap(batch: Batch, operation: Reap) -> bool:
+def _reap(batch: Batch, desk: Desk, operation: Reap) -> bool:
     """What its process last wrote down is charged, flagged as estimated; a call without output is released."""
-    reservation = _find(batch, operation.organization_id, operation.reservation_id)
-    now = batch.time_of(operation.organization_id)
-    if reservation.state != "pending" or reservation.expires_at > now:
+    reservation = _find(desk, operation.reservation_id)
+    if reservation.state != "pending" or reservation.expires_at > desk.now:
         return False
-    lost = batch.checkpoints.get((operation.organization_id, operation.reservation_id))
+    lost = desk.checkpoints.get(reservation.id)
     if lost is None:  # the host application's own call, of which nothing is known here
-        _give_back(batch, reservation, "expired", None, 1, "outlived its time")
+        _give_back(batch, desk, reservation, "expired", None, 1, "outlived its time")
     elif lost.output_tokens:
-        usage = Usage(lost.input_tokens or 0, lost.output_tokens, estimated=True)
-        _book(batch, reservation, usage, Outcome("incomplete", error=LOST), lost.provider_id, lost.number)
+        usage, outcome = Usage(lost.input_tokens or 0, lost.output_tokens, estimated=True), _LOST_IN_THE_MIDDLE
+        _book(batch, desk, reservation, usage, outcome, lost.provider_id, lost.number)
     else:
-        _give_back(batch, reservation, "expired", Outcome("failed", error=LOST), lost.number, None)
+        _give_back(batch, desk, reservation, "expired", _LOST, lost.number, None)
     return True

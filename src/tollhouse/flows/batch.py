@@ -17,7 +17,7 @@ from tollhouse.core.key import Mode
 from tollhouse.core.limits import Takes, counters_of, rates_of, takes_of
 from tollhouse.core.notice import crossed
 from tollhouse.core.quota import Windows
-from tollhouse.core.rate import Rates
+from tollhouse.core.rate import Rate, Rates
 from tollhouse.flows.fund import catch_up
 from tollhouse.flows.operation import Admit, AnyOperation, Explain, Reap, Release, Renew, Settle
 from tollhouse.store import account as accounts
@@ -43,33 +43,37 @@ class Asked:
 
 
 @dataclass(slots=True)
+class Desk:
+    """One organisation under its lock: the working copies of what is its own, at `now`, its own time: real time, or
+    ahead of it by its test clock."""
+
+    locked: Locked
+    now: datetime
+    account: Account
+    available_before: int
+    windows: Windows = field(default_factory=Windows)
+    rates: Rates = field(default_factory=Rates)
+    reservations: dict[UUID, OpenReservation] = field(default_factory=dict)
+    checkpoints: dict[UUID, CheckpointFound] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Batch:
-    """The working copies of one transaction, and what must be written of it."""
+    """The desks of one transaction, and what must be written of it."""
 
     now: datetime
     mode: Mode
     catalogue: Catalogue
-    organizations: dict[UUID, Locked]
+    desks: dict[UUID, Desk]
     keys: dict[int, KeyFacts | None] = field(default_factory=dict)  # by number of the operation
     asked: dict[int, Asked] = field(default_factory=dict)
-    reservations: dict[Key, OpenReservation] = field(default_factory=dict)
-    checkpoints: dict[Key, CheckpointFound] = field(default_factory=dict)
     records: dict[RecordKey, Record] = field(default_factory=dict)
-    windows: Windows = field(default_factory=Windows)
-    rates: Rates = field(default_factory=Rates)
-    accounts: dict[UUID, Account] = field(default_factory=dict)
-    available_before: dict[UUID, int] = field(default_factory=dict)
     opened: list[calls.CallOpened] = field(default_factory=list)
-    closed: dict[Key, calls.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
-    renewed: dict[Key, calls.Checkpoint] = field(default_factory=dict)
+    closed: dict[UUID, calls.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
+    renewed: dict[UUID, calls.Checkpoint] = field(default_factory=dict)
     end_users: dict[UUID, calls.EndUserRow] = field(default_factory=dict)
     kept: dict[RecordKey, Record] = field(default_factory=dict)
     dropped: set[RecordKey] = field(default_factory=set)
-
-    def time_of(self, organization_id: UUID) -> datetime:
-        """The organisation's own time: real time, or ahead of it by its test clock."""
-        offset = self.organizations[organization_id].clock_offset_micros
-        return self.now + timedelta(microseconds=offset) if offset else self.now
 
 
 async def load(
@@ -94,57 +98,63 @@ async def load(
     reaps = [(one.organization_id, one.reservation_id) for one in operations if isinstance(one, Reap)]
     guessed = _guess(asks.values(), catalogue, now)
     rates = {(ask.organization_id, id_) for ask in asks.values() for id_ in rates_of(ask)}
-    locked, found, opened, lost, windows, taken, minutes, heads, drawn, records = await run(
+    locked, found, closing, lost, windows, minutes, heads, records = await run(
         tx,
         accounts.lock(ids),
         calls.ask_facts([*_ask_rows(asks), *_bearer_rows(operations)], now),
-        calls.reservations(closings),
+        calls.closings(closings),
         calls.checkpoints(reaps),
         quota.windows(guessed),
-        quota.taken(closings),
         quota.rates(rates),
         accounts.heads(heads_of, grants_read),
-        accounts.drawn(closings),
         idempotency.records({key for one in operations if (key := record_key(one)) is not None}),
     )
-    organizations: dict[UUID, Locked] = {one.id: one for one in locked}
     if catalogue is None or any(one.catalogue_version != catalogue.version for one in locked):
         catalogue = await catalogues.load(tx)
-    batch = Batch(now, mode, catalogue, organizations)
-    batch.reservations = {(one.organization_id, one.id): one for one in opened}
-    batch.checkpoints = {(one.organization_id, one.request_id): one for one in lost}
+    drawn: list[GrantRow] = closing[0].grants if closing else []
+    if due := [one for one in locked if one.balance.next_due_at <= _own_time(one, now)]:
+        # whoever asks finds a balance of this moment: nothing depends on a job having run
+        for one in due:
+            await catch_up(tx, one, catalogue, _own_time(one, now))
+        locked, heads, drawn = await run(
+            tx, accounts.lock(ids), accounts.heads(heads_of, grants_read), accounts.drawn(closings)
+        )
+    batch = Batch(now, mode, catalogue, {one.id: _open(one, now) for one in locked})
     batch.records = {RecordKey(one.organization_id, one.endpoint, one.key): one for one in records}
-    if await _catch_up(tx, batch):
-        heads, drawn = await run(tx, accounts.heads(heads_of, grants_read), accounts.drawn(closings))
     batch.keys = {row.n: _key_facts(row) for row in found}
     for row in found:
         ask = asks.get(row.n)
-        if ask is not None and ask.organization_id in organizations:
-            facts = _facts(batch, ask.organization_id, row)
+        if ask is not None and (desk := batch.desks.get(ask.organization_id)) is not None:
+            facts = _facts(batch, desk, row)
             batch.asked[row.n] = Asked(facts, takes_of(ask, facts))
     wanted = [(asks[number].organization_id, asked.takes) for number, asked in batch.asked.items()]
-    missed_windows = {(id_, take.window_id) for id_, takes in wanted for take in takes.windows} - guessed
+    missed_windows = {(id_, take.counter.window_id) for id_, takes in wanted for take in takes.windows} - guessed
     missed_rates = {(id_, take.rate_id) for id_, takes in wanted for take in takes.rates} - rates
     if missed_windows or missed_rates:
         more, more_minutes = await run(tx, quota.windows(missed_windows), quota.rates(missed_rates))
         windows, minutes = windows + more, minutes + more_minutes
-    batch.windows = quota.working_copies([*windows, *taken])
-    batch.rates = quota.rate_copies(minutes)
-    _open_accounts(batch, heads, drawn, asking, grants_read)
+    for row in [*windows, *(closing[0].windows if closing else ())]:
+        batch.desks[row.organization_id].windows.by_id[row.id] = quota.window(row)
+    for row in minutes:
+        batch.desks[row.organization_id].rates.by_id[row.id] = Rate(row.subject_id, row.seconds)
+    for row in closing[0].reservations if closing else ():
+        batch.desks[row.organization_id].reservations[row.id] = row
+    for row in lost:
+        batch.desks[row.organization_id].checkpoints[row.request_id] = row
+    _fill_accounts(batch, heads, drawn, asking, grants_read)
     return batch
 
 
 async def write(tx: TellerTx, batch: Batch) -> None:
     """Writes what was changed and commits."""
     told = [
-        notice
-        for id_, account in batch.accounts.items()
-        for notice in crossed(account, batch.available_before[id_], batch.time_of(id_))
+        notice for desk in batch.desks.values() for notice in crossed(desk.account, desk.available_before, desk.now)
     ]
+    changed = [row for id_, desk in batch.desks.items() for row in quota.changed(id_, desk.windows)]
     await run(
         tx,
-        accounts.writes(batch.accounts.values(), batch.windows),
-        quota.write_rates(batch.rates),
+        accounts.writes((desk.account for desk in batch.desks.values()), changed),
+        quota.write_rates({id_: desk.rates for id_, desk in batch.desks.items()}),
         calls.insert_end_users(batch.end_users.values()),
         calls.open_calls(batch.opened),
         calls.close_calls(batch.closed.values()),
@@ -187,40 +197,33 @@ def _guess(asks: Iterable[Ask], catalogue: Catalogue | None, now: datetime) -> s
     return {(ask.organization_id, about.window_id) for ask in asks for about in counters_of(ask, catalogue, now)}
 
 
-async def _catch_up(tx: TellerTx, batch: Batch) -> bool:
-    """Whoever asks finds a balance of this moment: nothing depends on a job having run. Whether anything was due."""
-    due = [id_ for id_, locked in batch.organizations.items() if locked.balance.next_due_at <= batch.time_of(id_)]
-    for id_ in due:
-        await catch_up(tx, batch.organizations[id_], batch.catalogue, batch.time_of(id_))
-    if due:
-        (locked,) = await run(tx, accounts.lock(due))
-        batch.organizations |= {one.id: one for one in locked}
-    return bool(due)
+def _own_time(locked: Locked, now: datetime) -> datetime:
+    return now + timedelta(microseconds=locked.clock_offset_micros) if locked.clock_offset_micros else now
 
 
-def _open_accounts(
+def _open(locked: Locked, now: datetime) -> Desk:
+    return Desk(locked, _own_time(locked, now), Account(locked.balance, {}), locked.balance.available_micros)
+
+
+def _fill_accounts(
     batch: Batch, heads: list[GrantRow], drawn: list[GrantRow], asking: set[UUID], grants_read: int | None
 ) -> None:
-    """The accounts with the grants that were read: those that reservations being closed drew from, and for those who
-    ask the head of the burn order. A settlement above its reservation needs more, and says so (MoreGrantsNeeded)."""
-    for id_, locked in batch.organizations.items():
-        batch.accounts[id_] = Account(locked.balance, {})
-        batch.available_before[id_] = locked.balance.available_micros
+    """The grants that were read: those that reservations being closed drew from, and for those who ask the head of the
+    burn order. A settlement above its reservation needs more, and says so (MoreGrantsNeeded)."""
     for row in heads:
-        batch.accounts[row.organization_id].grants[row.grant.id] = row.grant
-    for id_, account in batch.accounts.items():
+        batch.desks[row.organization_id].account.grants[row.grant.id] = row.grant
+    for id_, desk in batch.desks.items():
+        account = desk.account
         if grants_read is not None and (id_ not in asking or len(account.grants) >= grants_read):
             account.known_to = max((grant.burn_key() for grant in account.grants.values()), default=())
     for row in drawn:
-        batch.accounts[row.organization_id].grants.setdefault(row.grant.id, row.grant)
+        batch.desks[row.organization_id].account.grants.setdefault(row.grant.id, row.grant)
 
 
-def _facts(batch: Batch, organization_id: UUID, row: calls.AskFacts) -> Facts:
-    locked = batch.organizations[organization_id]
-    plan, now = batch.catalogue.plans[locked.plan_id], batch.time_of(organization_id)
-    return Facts(
-        now, plan, locked.suspended, batch.keys[row.n], row.entitled, batch.catalogue, batch.mode, locked.rules
-    )
+def _facts(batch: Batch, desk: Desk, row: calls.AskFacts) -> Facts:
+    locked, key = desk.locked, batch.keys[row.n]
+    plan = batch.catalogue.plans[locked.plan_id]
+    return Facts(desk.now, plan, locked.suspended, key, row.entitled, batch.catalogue, batch.mode, locked.rules)
 
 
 def _key_facts(row: calls.AskFacts) -> KeyFacts | None:

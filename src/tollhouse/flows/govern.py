@@ -82,13 +82,13 @@ async def _create(tx: OperatorTx, order: Order, wanted: NewOrganization) -> Over
         await person.add_member(tx, id_, owner_id, "owner", now)
     details = {"name": row.name, "plan": plan.id, "owner": str(owner_id) if owner_id else None}
     await record(tx, id_, now, order.actor, "organization.created", ("organization", str(id_)), details)
-    return await _overview(tx, await _open(tx, id_, now))
+    return await _overview(tx, await open_organization(tx, id_, now))
 
 
 async def read_organization(db: Database, order: Order, organization_id: UUID) -> Overview:
     """An operator's look at a tenant leaves a trace too."""
     async with db.operator() as tx:
-        opened = await _open(tx, organization_id, order.now)
+        opened = await open_organization(tx, organization_id, order.now)
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "organization.read", about, {})
         return await _overview(tx, opened)
@@ -98,7 +98,7 @@ async def create_key(db: Database, order: Order, secret: bytes, organization_id:
     """A new key of the organisation. BadRequest for the scope `operator` outside the platform, and for an expiry that
     has passed."""
     async with db.operator() as tx:
-        now = (await _open(tx, organization_id, order.now)).now
+        now = (await open_organization(tx, organization_id, order.now)).now
         if "operator" in wanted.scopes and organization_id != PLATFORM_ID:
             raise BadRequest("Only keys of the platform take the scope 'operator'. Leave it out.", "scopes")
         if wanted.expires_at is not None and wanted.expires_at <= now:
@@ -118,7 +118,7 @@ async def create_key(db: Database, order: Order, secret: bytes, organization_id:
 async def read_keys(db: Database, order: Order, organization_id: UUID) -> list[ApiKey]:
     """The organisation's keys that work now, newest first."""
     async with db.operator() as tx:
-        now = (await _open(tx, organization_id, order.now)).now
+        now = (await open_organization(tx, organization_id, order.now)).now
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "key.read", about, {})
         return await keys.live(tx, organization_id, now)
@@ -127,7 +127,7 @@ async def read_keys(db: Database, order: Order, organization_id: UUID) -> list[A
 async def revoke_key(db: Database, order: Order, organization_id: UUID, key_id: UUID) -> ApiKey:
     """The key works no more, from the next call on. Safe to repeat; NotFound when the organisation has no such key."""
     async with db.operator() as tx:
-        now = (await _open(tx, organization_id, order.now)).now
+        now = (await open_organization(tx, organization_id, order.now)).now
         row = await keys.revoke(tx, organization_id, key_id, now)
         if row is None:
             raise NotFound("This organisation has no such key.")
@@ -143,7 +143,7 @@ async def give_grant(
     """Books a grant, or writes it down when it begins later. BadRequest when it could never be spent, Conflict when the
     organisation would hold more than one amount may be."""
     async with db.operator() as tx:
-        opened = await _open(tx, organization_id, order.now)
+        opened = await open_organization(tx, organization_id, order.now)
         return await do_once(tx, organization_id, once, order.now, Given, partial(_give, tx, order, opened, wanted))
 
 
@@ -167,7 +167,7 @@ async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id
     """Upwards at once: what the new plan gives above the highest allocation of this period, until the period ends, and
     its welcome bonus. Downwards at the period's end. To the plan in force: a change that waits is cancelled."""
     async with db.operator() as tx:
-        opened = await _open(tx, organization_id, order.now)
+        opened = await open_organization(tx, organization_id, order.now)
         before, wanted = opened.catalogue.plans[opened.locked.plan_id], _plan(opened.catalogue, plan_id)
         welcomed = await accounts.welcome_given(tx, organization_id, wanted.id)
         change = rules.change_plan(
@@ -185,7 +185,7 @@ async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id
 async def set_overdraft(db: Database, order: Order, organization_id: UUID, limit_micros: int) -> Overview:
     """How far the organisation may spend below zero. Conflict below what is in use already."""
     async with db.operator() as tx:
-        opened = await _open(tx, organization_id, order.now)
+        opened = await open_organization(tx, organization_id, order.now)
         before = opened.account.balance.overdraft_limit_micros
         rules.set_overdraft(opened.account, limit_micros)
         details = {"from": format_credits(before), "to": format_credits(limit_micros)}
@@ -202,7 +202,7 @@ async def grant_entitlement(
     and for an expiry that has passed."""
     async with db.operator() as tx:
         organization_id, subject_id = await _subject(tx, wanted)
-        opened = await _open(tx, organization_id, order.now)
+        opened = await open_organization(tx, organization_id, order.now)
         act = partial(_entitle, tx, order, opened, subject_id, wanted)
         return await do_once(tx, organization_id, once, order.now, Entitlement, act)
 
@@ -250,13 +250,13 @@ async def move_clock(db: Database, order: Order, mode: Mode, organization_id: UU
     if mode != "test":
         raise Forbidden("Test clocks are for test mode only: start the installation with TOLLHOUSE_MODE=test.")
     async with db.operator() as tx:
-        before = (await _open(tx, organization_id, order.now)).now
+        before = (await open_organization(tx, organization_id, order.now)).now
         if to < before:
             raise Conflict(
                 f"The clock of this organisation is at {_written(before)} and moves only forward. Send a later time."
             )
         await organizations.move_clock(tx, organization_id, (to - order.now) // timedelta(microseconds=1))
-        opened = await _open(tx, organization_id, order.now)
+        opened = await open_organization(tx, organization_id, order.now)
         details = {"from": _written(before), "to": _written(to)}
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order.now, order.actor, "clock.moved", about, details)
@@ -278,7 +278,7 @@ async def prove_ledger(db: Database, order: Order) -> list[Failure]:
     return failures
 
 
-async def _open(tx: OperatorTx, organization_id: UUID, now: datetime) -> Opened:
+async def open_organization(tx: OperatorTx, organization_id: UUID, now: datetime) -> Opened:
     """The organisation under its lock, with everything booked that is due by its own time."""
     catalogue = await catalogues.load(tx)
     locked = await fund.lock_one(tx, organization_id)

@@ -7,10 +7,10 @@ from datetime import datetime
 from uuid import UUID
 
 from tollhouse.core.credit import Account, Balance, Grant
-from tollhouse.core.quota import Rule, Windows
-from tollhouse.store import quota
+from tollhouse.core.quota import Rule
 from tollhouse.store.db import MoneyTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys, run
+from tollhouse.store.quota import WindowRow
 
 # How many grants are read at the head of an organisation's burn order; more only when these do not hold enough.
 GRANTS_READ: tuple[int | None, ...] = (32, 2_048, None)
@@ -148,7 +148,7 @@ def drawn(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
     return _drawn(keys(reservations))
 
 
-def writes(accounts: Iterable[Account], windows: Windows) -> Statement[None]:
+def writes(accounts: Iterable[Account], windows: list[WindowRow]) -> Statement[None]:
     """The accounts' balances, changed grants and new transactions, and the windows that were changed: one statement."""
     touched = [account for account in accounts if account.touched or account.changed]
     changed = [
@@ -158,12 +158,12 @@ def writes(accounts: Iterable[Account], windows: Windows) -> Statement[None]:
         for grant in map(account.grants.__getitem__, account.changed)
     ]  # fmt: skip
     entries = [entry for account in touched for entry in account.entries]
-    return _write([account.balance for account in touched], changed, entries, quota.changed(windows))
+    return _write([account.balance for account in touched], changed, entries, windows)
 
 
 async def write(tx: MoneyTx, account: Account) -> None:
     """Writes one account."""
-    await run(tx, writes([account], Windows()))
+    await run(tx, writes([account], []))
 
 
 async def insert_grant(tx: MoneyTx, organization_id: UUID, grant: Grant) -> None:

@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tollhouse.core.credit import Hold
 from tollhouse.core.key import Mode, Scope
+from tollhouse.store.account import GrantRow
 from tollhouse.store.db import WorkerTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys
+from tollhouse.store.quota import WindowRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class OpenReservation:
     rate_version: int | None
     multiplier_permille: int
     charged: bool
+    amount_micros: int
     parts: Parts
     state: str
     created_at: datetime
@@ -64,6 +67,15 @@ class OpenReservation:
     @property
     def hold(self) -> Hold:
         return Hold(self.parts.grants, self.parts.overdraft)
+
+
+@dataclass(frozen=True, slots=True)
+class Closings:
+    """Reservations that something is to be done with, and the windows and grants that they took from."""
+
+    reservations: list[OpenReservation]
+    windows: list[WindowRow]
+    grants: list[GrantRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,7 @@ class CheckpointFound:
     output_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallOpened:
     """What was admitted: a reservation; for a call that is made here (`endpoint` is not None) also its request and its
     first attempt, all with one id."""
@@ -107,18 +119,9 @@ class CallOpened:
     metadata: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallClosed:
-    """What has ended: the reservation gets its final state; of a call that was made here (`attempt` is not None) also
-    request and attempt their outcome. With a charge (0 is one) it leaves a usage event, of which `usage_id` is the id
-    and the token counts are the content; `stated`: the charge was stated in credits, no price led to it."""
+class Ended(NamedTuple):
+    """How the request and the attempt of a call that was made here have ended; `attempt` None: there are none."""
 
-    organization_id: UUID
-    id: UUID
-    state: str
-    charged_micros: int | None
-    closed_at: datetime
-    reason: str | None
     request_state: str | None = None
     client_left: bool = False
     error: str | None = None
@@ -127,6 +130,28 @@ class CallClosed:
     status: int | None = None
     first_token_ms: int | None = None
     duration_ms: int | None = None
+
+
+@dataclass(slots=True)
+class CallClosed:
+    """What has ended: the reservation gets its final state; then the fields of `Ended`. With a charge (0 is one) it
+    leaves a usage event, of which `usage_id` is the id and the token counts are the content; `stated`: the charge was
+    stated in credits, no price led to it."""
+
+    organization_id: UUID
+    id: UUID
+    state: str
+    charged_micros: int | None
+    closed_at: datetime
+    reason: str | None
+    request_state: str | None
+    client_left: bool
+    error: str | None
+    attempt: int | None
+    outcome: str | None
+    status: int | None
+    first_token_ms: int | None
+    duration_ms: int | None
     stated: bool = False
     usage_id: UUID | None = None
     recorded_at: datetime | None = None
@@ -171,13 +196,28 @@ _ask_facts = Rows(
        LEFT JOIN LATERAL (SELECT scopes, mode, expires_at, revoked_at FROM api_key
            WHERE organization_id = a.organization_id AND id = a.key_id LIMIT 1) k ON true""",
 )
-_reservations = Rows(
-    OpenReservation,
-    """SELECT r.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
-       CROSS JOIN LATERAL (
-           SELECT organization_id, id, model_id, price_version, rate_version, multiplier_permille, charged, parts,
-                  state, created_at, expires_at, charged_micros
-           FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r""",
+# Each window and each grant once, of however many reservations took from it.
+_closings = Rows(
+    Closings,
+    """WITH r AS MATERIALIZED (
+           SELECT r.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
+           CROSS JOIN LATERAL (
+               SELECT organization_id, id, model_id, price_version, rate_version, multiplier_permille, charged,
+                      amount_micros, parts, state, created_at, expires_at, charged_micros
+               FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r)
+       SELECT (SELECT coalesce(json_agg(r), '[]') FROM r) AS reservations,
+              (SELECT coalesce(json_agg(w), '[]')
+               FROM (SELECT DISTINCT organization_id AS o, (part ->> 0)::uuid AS id
+                     FROM r CROSS JOIN LATERAL jsonb_array_elements(parts -> 'windows') AS part) AS k
+               CROSS JOIN LATERAL (
+                   SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved,
+                          capability, limit_id
+                   FROM quota_window WHERE organization_id = k.o AND id = k.id LIMIT 1) w) AS windows,
+              (SELECT coalesce(json_agg(json_build_object('organization_id', k.o, 'grant', row_to_json(g))), '[]')
+               FROM (SELECT DISTINCT organization_id AS o, (part ->> 0)::uuid AS id
+                     FROM r CROSS JOIN LATERAL jsonb_array_elements(parts -> 'grants') AS part) AS k
+               CROSS JOIN LATERAL (
+                   SELECT * FROM credit_grant WHERE organization_id = k.o AND id = k.id LIMIT 1) g) AS grants""",
 )
 _checkpoints = Rows(
     CheckpointFound,
@@ -266,9 +306,9 @@ def ask_facts(asks: list[AskRow], now: datetime) -> Statement[AskFacts]:
     return _ask_facts(asks, now)
 
 
-def reservations(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[OpenReservation]:
-    """These reservations, by organisation and id, whatever their state."""
-    return _reservations(keys(wanted))
+def closings(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[Closings]:
+    """These reservations, by organisation and id, whatever their state, in one row or none."""
+    return _closings(keys(wanted))
 
 
 def checkpoints(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[CheckpointFound]:

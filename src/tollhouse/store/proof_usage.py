@@ -3,11 +3,12 @@
 That no window is above its limit except by a settlement above the estimate is proved after the fact by what the
 reservations say: each admission found `used + reserved + amount` within the limit, under the lock, and from then on
 only a use above its reservation, or one given back that came late, adds to it. So what a window holds is at most its
-limit and the sum of these excesses. For that the limit must be known. Of an organisation's own rule it is, since a rule
-is replaced and never changed. Plans, models and offers are changed in place: a window is held against their limits when
-these are older than its first use, and against the most generous of all plans that the organisation has had. Windows
-whose limit was changed after their first use, and requests per minute, of which only the last minute is kept, cannot be
-judged afterwards: they are checked under the lock alone.
+limit and the sum of these excesses. For that the limit must be known. Of an organisation's own rule it is: the audit
+log holds each change of it, and the largest maximum since the window's first use counts. Plans, models and offers are
+changed in place as well: a window is held against their limits when these are older than its first use, and against the
+most generous of all plans that the organisation has had. Windows whose limit was changed after their first use, and
+requests per minute, of which only the last minute is kept, cannot be judged afterwards: they are checked under the lock
+alone.
 """
 
 from typing import LiteralString
@@ -48,20 +49,22 @@ USAGE: tuple[Invariant, ...] = (
     Invariant(
         9,
         "what a window has used is the sum of the usage events of its subject and period",
-        f"""SELECT w.organization_id, w.id, w.meter, w.period, w.starts_at, w.model_id, w.capability, w.used, e.total
-           FROM quota_window w
-           CROSS JOIN LATERAL (
-               SELECT coalesce(sum(CASE w.meter WHEN 'tokens' THEN e.input_tokens + e.output_tokens
-                                                WHEN 'requests' THEN 1 ELSE e.messages END), 0) AS total
-               FROM usage_event e
-               WHERE e.organization_id = w.organization_id AND e.started_at >= w.starts_at
-                 AND e.started_at < {_WINDOW_END}
-                 AND (w.subject_id = e.subject_id
-                      OR w.subject_id = w.organization_id AND w.meter IN ('tokens', 'requests'))
-                 AND (w.model_id = '' OR e.model_id = w.model_id)
-                 AND (w.capability = '' OR e.capability = w.capability)
-                 AND (w.meter <> 'trial_messages' OR e.trial)) e
-           WHERE w.limit_id IS NULL AND w.used <> e.total""",
+        """WITH counted AS (
+               SELECT e.organization_id, c.subject_id, c.meter, c.model_id, c.capability, c.period,
+                      CASE c.period WHEN 'lifetime' THEN 'epoch' ELSE date_trunc(c.period, e.started_at, 'UTC') END
+                      AS starts_at, sum(c.amount) AS total
+               FROM usage_event e CROSS JOIN LATERAL (VALUES
+                   ('messages', 'day', e.subject_id, '', '', e.messages::bigint),
+                   ('messages', 'day', e.subject_id, e.model_id, '', e.messages),
+                   ('trial_messages', 'lifetime', e.subject_id, e.model_id, '', e.messages * e.trial::int),
+                   ('tokens', 'month', e.organization_id, '', '', e.input_tokens + e.output_tokens),
+                   ('requests', 'day', e.organization_id, '', e.capability, (e.capability IS NOT NULL)::int)
+               ) c (meter, period, subject_id, model_id, capability, amount)
+               WHERE c.amount > 0 GROUP BY 1, 2, 3, 4, 5, 6, 7)
+           SELECT organization_id, w.id, subject_id, meter, period, starts_at, model_id, capability, w.used, c.total
+           FROM (SELECT * FROM quota_window WHERE limit_id IS NULL) w
+           FULL JOIN counted c USING (organization_id, subject_id, meter, model_id, capability, period, starts_at)
+           WHERE coalesce(w.used, 0) <> coalesce(c.total, 0)""",
     ),
     Invariant(
         9,
@@ -86,23 +89,25 @@ USAGE: tuple[Invariant, ...] = (
     Invariant(
         9,
         "no use escaped a rule of its organisation",
-        f"""SELECT e.organization_id, e.id, e.started_at, l.id AS limit_id
+        f"""WITH taken AS ({_TAKEN}),
+           counted AS (
+               SELECT t.organization_id, t.event_id, w.limit_id FROM taken t
+               JOIN quota_window w ON w.organization_id = t.organization_id AND w.id = t.window_id
+               WHERE w.limit_id IS NOT NULL AND t.event_id IS NOT NULL)
+           SELECT e.organization_id, e.id, e.started_at, l.id AS limit_id
            FROM usage_limit l
            JOIN usage_event e ON e.organization_id = l.organization_id
                 AND e.started_at > l.created_at + {_ABOUT}
                 AND e.started_at < coalesce(l.ended_at - {_ABOUT}, 'infinity')
-           JOIN reservation r ON r.organization_id = e.organization_id AND r.id = e.reservation_id
            CROSS JOIN LATERAL (SELECT CASE l.scope WHEN 'organization' THEN e.organization_id
                                                    WHEN 'person' THEN nullif(e.subject_id, e.organization_id)
                                                    ELSE e.key_id END AS id) whose
+           LEFT JOIN counted c ON c.organization_id = e.organization_id AND c.event_id = e.id AND c.limit_id = l.id
            WHERE whose.id IS NOT NULL AND (l.scope = 'organization' OR coalesce(l.subject_id, whose.id) = whose.id)
              AND (l.model_id IS NULL OR (e.model_id = l.model_id AND e.capability IS NULL))
              AND CASE l.meter WHEN 'messages' THEN e.messages > 0 AND l.period <> 'minute'
                               ELSE e.model_id IS NOT NULL END
-             AND NOT EXISTS (
-                 SELECT FROM jsonb_array_elements(r.parts -> 'windows') AS part
-                 JOIN quota_window w ON w.organization_id = r.organization_id AND w.id = (part ->> 0)::uuid
-                 WHERE w.limit_id = l.id)""",
+             AND c.limit_id IS NULL""",
     ),
     Invariant(
         9,
@@ -111,14 +116,21 @@ USAGE: tuple[Invariant, ...] = (
            excess AS (
                SELECT organization_id, window_id, min(created_at) AS since,
                       sum(greatest(0, used - CASE state WHEN 'settled' THEN taken ELSE 0 END)) AS amount
-               FROM taken GROUP BY 1, 2)
+               FROM taken GROUP BY 1, 2),
+           former AS MATERIALIZED (
+               SELECT organization_id, object_id, at, (details ->> 'from')::bigint AS maximum
+               FROM audit WHERE action = 'limit.changed')
            SELECT w.organization_id, w.id, w.meter, w.period, w.starts_at, w.used, w.reserved, x.amount AS excess,
                   l.maximum
            FROM quota_window w
            JOIN excess x ON x.organization_id = w.organization_id AND x.window_id = w.id
            JOIN organization o ON o.id = w.organization_id
            CROSS JOIN LATERAL (
-               SELECT maximum FROM usage_limit WHERE organization_id = w.organization_id AND id = w.limit_id
+               SELECT greatest(rule.maximum, (
+                   SELECT max(f.maximum) FROM former f
+                   WHERE f.organization_id = rule.organization_id AND f.object_id = rule.id::text
+                     AND f.at + {OFFSET} >= x.since)) AS maximum
+               FROM usage_limit rule WHERE rule.organization_id = w.organization_id AND rule.id = w.limit_id
                UNION ALL
                SELECT daily_messages FROM model
                WHERE w.limit_id IS NULL AND w.meter = 'messages' AND id = w.model_id

@@ -1,13 +1,13 @@
 """The counters and rates of limits. The teller writes them, under the organisation's lock; others only look."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from tollhouse.core.period import Kind
 from tollhouse.core.quota import Counter, Meter, Window, Windows
-from tollhouse.core.rate import Rate, Rates
+from tollhouse.core.rate import Rates
 from tollhouse.store.db import OperatorTx, TenantTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys
 
@@ -43,18 +43,6 @@ _windows = Rows(
                   capability, limit_id
            FROM quota_window WHERE organization_id = x.o AND id = x.id LIMIT 1) w""",
 )
-_taken = Rows(
-    WindowRow,
-    """SELECT w.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
-       CROSS JOIN LATERAL (SELECT parts FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r
-       CROSS JOIN LATERAL jsonb_array_elements(r.parts -> 'windows') AS part
-       CROSS JOIN LATERAL (
-           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved,
-                  capability, limit_id
-           FROM quota_window WHERE organization_id = x.o AND id = (part ->> 0)::uuid LIMIT 1) w""",
-)
-
-
 _rates = Rows(
     RateRow,
     """SELECT r.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
@@ -75,33 +63,25 @@ def windows(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
     return _windows(keys(wanted))
 
 
-def taken(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[WindowRow]:
-    """The windows that these reservations, by organisation and id, took from."""
-    return _taken(keys(reservations))
-
-
 def rates(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[RateRow]:
     """Those of these rates, by organisation and id, that exist; of one that does not nothing was asked yet."""
     return _rates(keys(wanted))
 
 
-def write_rates(found: Rates) -> Statement[None]:
-    """The rates that were changed."""
-    rows = [RateRow(*key, found.by_id[key].subject_id, found.by_id[key].seconds) for key in found.changed]
-    return _write_rates(rows)
+def write_rates(rates_of: Mapping[UUID, Rates]) -> Statement[None]:
+    """The rates that were changed, by organisation."""
+    return _write_rates(
+        [
+            RateRow(organization_id, id_, found.by_id[id_].subject_id, found.by_id[id_].seconds)
+            for organization_id, found in rates_of.items()
+            for id_ in found.changed
+        ]
+    )
 
 
-def rate_copies(rows: Iterable[RateRow]) -> Rates:
-    return Rates({(row.organization_id, row.id): Rate(row.subject_id, row.seconds) for row in rows})
-
-
-def working_copies(rows: Iterable[WindowRow]) -> Windows:
-    return Windows({(row.organization_id, row.id): _window(row) for row in rows})
-
-
-def changed(found: Windows) -> list[WindowRow]:
+def changed(organization_id: UUID, found: Windows) -> list[WindowRow]:
     """The windows that must be written, as rows."""
-    return [_row(*key, found.by_id[key]) for key in found.changed]
+    return [_row(organization_id, id_, found.by_id[id_]) for id_ in found.changed]
 
 
 async def read(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]) -> dict[UUID, Window]:
@@ -112,12 +92,12 @@ async def read(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]
            FROM quota_window WHERE organization_id = %s AND id = ANY(%s)""",
         (organization_id, ids),
     )
-    return {row[1]: _window(WindowRow(*row)) for row in await cursor.fetchall()}
+    return {row[1]: window(WindowRow(*row)) for row in await cursor.fetchall()}
 
 
-def _window(row: WindowRow) -> Window:
+def window(row: WindowRow) -> Window:
     about = Counter(
-        row.subject_id, row.meter, row.period, row.starts_at, row.model_id, row.capability, row.limit_id
+        row.subject_id, row.meter, row.period, row.starts_at, row.model_id, row.capability, row.limit_id, row.id
     )  # fmt: skip
     return Window(about, row.used, row.reserved)
 

@@ -1,0 +1,53 @@
+"""The pages name only what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tollhouse.store.proof import INVARIANTS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+AUDIT_CHAIN = 16  # proved by a program, not by a query
+HELD_BY_THE_PROOF = {one.number for one in INVARIANTS} | {AUDIT_CHAIN}
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def page(request: pytest.FixtureRequest) -> Path:
+    assert isinstance(request.param, Path)
+    return request.param
+
+
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_anchor_is_a_heading_of_its_page(page: Path) -> None:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", page.read_text())) <= anchors
+
+
+def test_every_file_of_the_repository_that_is_named_is_there(page: Path) -> None:
+    for name in re.findall(r"`((?:src|tests|docs)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"(?<![\w/])((?:core|store|flows|gateway|api|outside|seed)/\w+\.py)\b", page.read_text()):
+        assert (ROOT / "src" / "tollhouse" / name).exists(), name
+
+
+def test_the_page_of_invariants_has_those_of_the_proof() -> None:
+    rows = re.findall(r"^\| (\d+) \|.*\|([^|]*)\|$", (ROOT / "docs" / "invariants.md").read_text(), re.MULTILINE)
+    assert {int(number) for number, held_by in rows if "proof" in held_by} == HELD_BY_THE_PROOF
+
+
+def test_the_guarantees_are_checked_by_invariants_that_there_are() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    numbers = {
+        int(number) for found in re.findall(r"; ([\d, ]+) \|$", text, re.MULTILINE) for number in found.split(",")
+    }
+    assert numbers and numbers <= HELD_BY_THE_PROOF
