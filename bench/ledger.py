@@ -1,7 +1,7 @@
 """``python -m bench.ledger``: how many reserve-and-settle pairs one process and its PostgreSQL keep books of.
 
-One teller, no HTTP; 64 callers, each reserving for a model call with every rule on and settling it by usage. Prints pairs
-per second, what a pair costs in CPU, and how long a reservation takes; then what the decision alone costs.
+One teller, no HTTP; 64 callers, each reserving for a model call with every rule on and settling it by usage. Prints
+pairs per second, what a pair costs in CPU, and how long a reservation takes; then what the decision alone costs.
 """
 
 import argparse
@@ -130,7 +130,8 @@ async def _fill(url: str, setup: Setup, now: datetime) -> list[UUID]:
                 (id_, now, now),
             )
             await connection.execute(
-                """INSERT INTO credit_balance (organization_id, remaining_micros, seq, period_start, period_end, next_due_at)
+                """INSERT INTO credit_balance (organization_id, remaining_micros, seq, period_start, period_end,
+                       next_due_at)
                    VALUES (%s, %s, %s, %s, %s, %s)""",
                 (id_, each * setup.grants, setup.grants, now, end, end),
             )

@@ -164,7 +164,9 @@ def _customer_key(port: int, operator_key: str) -> str:
     organization = _operate(port, operator_key, "", {"name": "Benchmark", "plan": "enterprise"})
     path = f"/{organization['id']}"
     _operate(port, operator_key, f"{path}/grants", {"source": "adjustment", "credits": CREDITS, "note": "benchmark"})
-    answer = _operate(port, operator_key, f"{path}/keys", {"name": "load", "scopes": ["gateway"], "mode": "test"})
+    answer = _operate(
+        port, operator_key, f"{path}/keys", {"name": "load", "scopes": ["gateway", "credits"], "mode": "test"}
+    )
     key: str = answer["key"]
     return key
 

@@ -14,6 +14,7 @@ import structlog
 from tests.flows.cast import (
     CREDIT,
     FAILED,
+    INPUT_PRICE,
     SANDBOX_PRICE,
     Clock,
     ask,
@@ -111,13 +112,14 @@ async def test_what_nobody_finished_is_charged_by_its_last_checkpoint_or_given_b
     states = await rows(office.url, "SELECT id, state, charged_micros, closed_at FROM reservation")
     assert {row[0]: row[1:] for row in states} == {
         half_way: ("settled", SANDBOX_PRICE // 2, office.clock()),
-        silent: ("expired", None, office.clock()),
+        silent: ("settled", INPUT_PRICE, office.clock()),
         over: ("settled", SANDBOX_PRICE, office.clock() - LEASE),
         of_the_host: ("expired", None, office.clock()),
         alive: ("pending", None, None),
     }
     assert sorted(await ledger(office.url, hers)) == [
-        ("ai_consumption", -SANDBOX_PRICE), ("ai_consumption", -SANDBOX_PRICE // 2), ("topup_purchase", 10 * CREDIT),
+        ("ai_consumption", -SANDBOX_PRICE), ("ai_consumption", -SANDBOX_PRICE // 2), ("ai_consumption", -INPUT_PRICE),
+        ("topup_purchase", 10 * CREDIT),
     ]  # fmt: skip
     assert await rows(office.url, "SELECT estimated FROM usage_event WHERE reservation_id = %s", half_way) == [(True,)]
 
@@ -128,7 +130,7 @@ async def test_however_many_were_left_open_all_are_closed(office: Office) -> Non
     await asyncio.gather(*(office.teller.do(ask(hers)) for _ in range(wanted)))
     office.clock.move(days=3)
     await office.do_twice_at_once(lambda worker: worker.reap(0))
-    assert await rows(office.url, "SELECT state, count(*) FROM reservation GROUP BY 1") == [("expired", wanted)]
+    assert await rows(office.url, "SELECT state, count(*) FROM reservation GROUP BY 1") == [("settled", wanted)]
 
 
 async def test_one_that_cannot_be_closed_keeps_no_other_open_and_is_reported(office: Office) -> None:
@@ -243,7 +245,7 @@ async def test_answers_are_forgotten_after_a_day_but_not_while_their_call_runs(o
     await answered(office, "young", done=True)
     await office.teller.do(Renew(DEMO_ID, running))
     await office.do(lambda worker: worker.reap(0))
-    assert await rows(office.url, "SELECT state FROM reservation WHERE id = %s", lost) == [("expired",)]
+    assert await rows(office.url, "SELECT state FROM reservation WHERE id = %s", lost) == [("settled",)]
     await way(office, lambda worker: worker.tidy(0))
     kept = [("running",), ("young",)]
     assert await rows(office.url, "SELECT key FROM idempotency ORDER BY key") == kept

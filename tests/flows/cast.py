@@ -25,6 +25,8 @@ SOMEBODY = UUID(int=77)
 CREDIT = 1_000_000
 # What the usual ask costs at most: 1,000 tokens of input and 100 of output, with the sandbox's model and with GPT-4o.
 SANDBOX_PRICE, GPT_PRICE = 65_000, 350_000
+# What its input alone is reckoned at when nothing more is ever heard of it: 250 tokens.
+INPUT_PRICE = 12_500
 TOKENS = 1_100
 DONE = Outcome("done", first_byte_ms=5, duration_ms=20)
 FAILED = Outcome("failed", error="the provider refused")

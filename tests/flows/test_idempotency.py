@@ -25,10 +25,11 @@ from tests.flows.cast import (
     rows,
     settle,
 )
-from tollhouse.core.ask import CreditsWant
+from tollhouse.core.ask import CapabilityWant, CreditsWant
 from tollhouse.core.errors import (
     Conflict,
     Forbidden,
+    Hint,
     InsufficientCredits,
     LimitExceeded,
     Mismatch,
@@ -179,16 +180,18 @@ async def test_a_call_whose_process_was_lost_is_told_so_and_is_not_made_again(
     assert isinstance(await answer(teller, call(hers, once("another key"))), Admitted)
 
 
-async def test_a_call_that_was_thought_lost_and_settles_late_gives_its_answer_after_all(
-    teller: Teller, clock: Clock, hers: UUID
+async def test_a_call_that_was_thought_lost_is_not_charged_again_when_it_settles_after_all(
+    books: str, teller: Teller, clock: Clock, hers: UUID
 ) -> None:
     first: Any = await teller.do(call(hers))
     clock.move(seconds=61)
     await teller.do(Reap(hers, first.id))
-    late: Any = await teller.do(answered(hers, first.id, "here I am"))
-    assert late.late
-    again: Any = await teller.do(call(hers))
-    assert again.response["said"] == "here I am"
+    reaped = await ledger(books, hers)
+    settled: Any = await teller.do(answered(hers, first.id, "here I am"))
+    assert settled.replayed
+    assert await ledger(books, hers) == reaped
+    told = await refusal(teller, call(hers))
+    assert isinstance(told, Conflict) and not isinstance(told, StillRunning)
 
 
 async def test_an_answer_without_a_key_is_kept_nowhere(books: str, teller: Teller, hers: UUID) -> None:
@@ -268,10 +271,21 @@ async def test_a_refusal_is_kept_for_whoever_asks_again(books: str, teller: Tell
     assert isinstance(await answer(teller, reservation(hers, 21 * CREDIT, once("another key"))), Admitted)
 
 
-async def test_what_there_is_not_is_remembered_too(teller: Teller, hers: UUID) -> None:
-    assert isinstance(await refusal(teller, call(hers, model_id="none")), ModelNotFound)
-    again = await refusal(teller, call(hers, model_id="none"))
-    assert (type(again), again.code, again.status) == (Remembered, "model_not_found", 404)
+async def test_a_decision_of_the_plan_is_kept_with_its_hints(books: str, teller: Teller, clock: Clock) -> None:
+    his = await found(books, clock(), CREDIT, "free")
+    use = call(his, channel="capability", want=CapabilityWant("question_generation", "enhanced"))
+    first = await refusal(teller, use)
+    await change(books, "UPDATE organization SET plan_id = 'pro' WHERE id = %s", his)
+    again = await refusal(teller, replace(use))
+    assert (first.code, again.code, type(again)) == ("capability_denied", "capability_denied", Remembered)
+    assert again.hints() == first.hints() == (Hint("upgrade", price_cents=4_900, plan="pro"),)
+
+
+async def test_what_is_wrong_with_the_request_is_told_anew(books: str, teller: Teller, hers: UUID) -> None:
+    """What there is not may be there tomorrow."""
+    for _ in range(2):
+        assert isinstance(await refusal(teller, call(hers, model_id="none")), ModelNotFound)
+    assert await records(books, hers) == []
 
 
 async def test_a_refusal_that_invites_a_retry_is_not_what_the_retry_is_answered(

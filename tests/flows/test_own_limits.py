@@ -222,7 +222,8 @@ async def test_a_member_is_named_by_the_id_that_calls_are_counted_under(
     await change(
         books,
         """WITH made AS (INSERT INTO person (id, email, created_at) VALUES (%s, 'ada@example.com', now()) RETURNING id)
-           INSERT INTO member (organization_id, person_id, role, created_at) SELECT %s, id, 'member', now() FROM made""",
+           INSERT INTO member (organization_id, person_id, role, created_at)
+           SELECT %s, id, 'member', now() FROM made""",
         OTHER, hers,
     )  # fmt: skip
     rule = await office.limit(hers, 1, scope="person", subject=str(OTHER).upper())
@@ -315,9 +316,9 @@ async def test_a_limit_of_another_organisation_is_not_found_and_one_that_ended_i
 ) -> None:
     his = await found(books, clock())
     rule = await office.limit(hers, 5)
-    for change in (office.change(his, rule, 9), office.end(his, rule), office.limit(uuid4(), 5)):
+    for order in (office.change(his, rule, 9), office.end(his, rule), office.limit(uuid4(), 5)):
         with pytest.raises(NotFound):
-            await change
+            await order
     await office.end(hers, rule)
     with pytest.raises(Conflict, match="Make a new one"):
         await office.change(hers, rule, 9)

@@ -12,6 +12,7 @@ import pytest
 from tests.flows.cast import (
     CREDIT,
     DONE,
+    INPUT_PRICE,
     FAILED,
     GPT_PRICE,
     SANDBOX_PRICE,
@@ -216,16 +217,30 @@ async def test_a_lost_call_is_charged_what_its_last_checkpoint_says(books: str, 
     assert (await teller.do(settle(hers, admitted.id))).replayed
 
 
-async def test_a_lost_call_without_output_is_released_and_charged_late_when_it_reports_after_all(
+async def test_a_lost_call_of_which_nothing_was_heard_is_charged_its_input_since_its_provider_was_called(
     books: str, teller: Teller, clock: Clock
 ) -> None:
     hers = await found(books, clock(), CREDIT)
     admitted = await teller.admit(ask(hers))
     clock.now += LEASE
     assert await teller.do(Reap(hers, admitted.id)) is True
-    assert await state(books, admitted.id) == ("expired", None, "failed", "failed")
+    assert await state(books, admitted.id) == ("settled", INPUT_PRICE, "incomplete", "incomplete")
+    assert await rows(books, "SELECT input_tokens, output_tokens, estimated FROM usage_event") == [(250, 0, True)]
+    assert await balance(books, hers) == (CREDIT - INPUT_PRICE, 0, 0)
+    assert await teller.do(Renew(hers, admitted.id, 1_000, 10)) == Renewed("settled", admitted.created_at + LEASE)
+    assert (await teller.do(settle(hers, admitted.id))).replayed
+    assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("ai_consumption", -INPUT_PRICE)]
+
+
+async def test_a_lost_call_of_the_host_application_is_given_back_and_charged_late_when_it_reports_after_all(
+    books: str, teller: Teller, clock: Clock
+) -> None:
+    hers = await found(books, clock(), CREDIT)
+    admitted = await teller.admit(replace(ask(hers), endpoint=None))
+    clock.now += LEASE
+    assert await teller.do(Reap(hers, admitted.id)) is True
     assert await balance(books, hers) == (CREDIT, 0, 0)
-    assert await teller.do(Renew(hers, admitted.id, 1_000, 10)) == Renewed("expired", admitted.created_at + LEASE)
+    assert await teller.do(Renew(hers, admitted.id)) == Renewed("expired", admitted.created_at + LEASE)
     await teller.do(settle(hers, admitted.id))
     assert await ledger(books, hers) == [("topup_purchase", CREDIT), ("late_settle", -SANDBOX_PRICE)]
 
@@ -270,10 +285,10 @@ def renewed(input_tokens: int, output_tokens: int) -> Callable[[Admitted], AnyOp
         ([settled_by(HALF), released], ("settled", 32_500, "done", "answered"), 32_500),
         ([settled_by(HALF), settled_by(Usage(9, 9))], ("settled", 32_500, "done", "answered"), 32_500),
         ([released, settled_by(HALF), settled_by(HALF)], ("released", 32_500, "done", "answered"), 32_500),
-        ([reaped, settled_by(HALF)], ("expired", 32_500, "done", "answered"), 32_500),
+        ([reaped, settled_by(HALF)], ("settled", INPUT_PRICE, "incomplete", "incomplete"), INPUT_PRICE),
         ([renewed(400, 4), settled_by(HALF)], ("settled", 32_500, "done", "answered"), 32_500),
         ([renewed(400, 4), reaped], ("pending", None, "running", None), 0),
-        ([reaped, renewed(400, 4)], ("expired", None, "failed", "failed"), 0),
+        ([reaped, renewed(400, 4)], ("settled", INPUT_PRICE, "incomplete", "incomplete"), INPUT_PRICE),
     ],
     ids=["release-settle", "settle-release", "settle-settle", "release-settle-settle", "reap-settle", "renew-settle",
          "renew-reap", "reap-renew"],

@@ -14,7 +14,6 @@ from tollhouse.core.credit import Source
 BEGIN = datetime(2087, 12, 30, tzinfo=UTC)  # the end of a year, and the next one has a 29 February
 HOUR = timedelta(hours=1)
 PLANS = ("bare", "free", "pro", "team")
-CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ class Size:
     output_tokens: int | None
     sandbox_tokens: int | None = None
 
+    @property
+    def input_estimate(self) -> int:
+        """What is charged for the input when the provider never says: four bytes are about one token."""
+        return self.sandbox_tokens if self.sandbox_tokens is not None else -(-self.input_tokens // 4)
+
 
 @dataclass(frozen=True, slots=True)
 class CallWant:

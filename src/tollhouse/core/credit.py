@@ -6,7 +6,7 @@ remembers what must be written. It reads no clock; amounts are micro-credits.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -101,7 +101,7 @@ class Hold:
         return sum(micros for _, micros in self.grants) + self.overdraft_micros
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Transaction:
     """A row of the ledger, as it will be written; `grant_id` None made or paid debt."""
 
@@ -155,8 +155,7 @@ class Account:
             left -= min(left, held)
         self._book("ai_consumption", left, reservation_id, now, actor)
         if len(self.entries) > first:
-            variance = charge_micros - hold.amount_micros
-            self.entries[first] = replace(self.entries[first], estimation_variance_micros=variance)
+            self.entries[first].estimation_variance_micros = charge_micros - hold.amount_micros
         self._expire_rest(hold, now)
         self._repay(now)
 

@@ -8,16 +8,19 @@ from uuid import UUID
 import msgspec
 
 from tollhouse.core.access import check_key, decide
+from tollhouse.core.ask import CreditsWant, Want
 from tollhouse.core.errors import (
     BadRequest,
     Conflict,
     Forbidden,
     Hint,
     Mismatch,
+    ModelNotFound,
     NotFound,
     Remembered,
     StillRunning,
     TollhouseError,
+    Unauthenticated,
 )
 from tollhouse.core.explain import explain
 from tollhouse.core.key import end_user_id, ordered_id
@@ -47,8 +50,7 @@ from tollhouse.store.idempotency import Record, RecordKey
 
 STATUS_RESERVED = 201
 _NOTHING = Usage(0, 0)
-_LOST = Outcome("failed", error="process lost")
-_LOST_IN_THE_MIDDLE = Outcome("incomplete", error="process lost")
+_LOST = Outcome("incomplete", error="process lost")
 
 
 def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
@@ -98,7 +100,7 @@ def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted 
     try:
         admission = decide(ask, asked.facts, asked.takes, desk.account, desk.windows, desk.rates)
     except TollhouseError as refusal:
-        if kept_as is not None and refusal.status < 500 and not isinstance(refusal, Forbidden):
+        if kept_as is not None and _stands(refusal):
             _keep(batch, kept_as, operation, refusal.status, _written(refusal), None)
         raise
     id_ = ordered_id(batch.now, os.urandom(10))
@@ -114,6 +116,13 @@ def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted 
     elif kept_as is not None:
         _keep(batch, kept_as, operation, None, None, id_)
     return admitted
+
+
+def _stands(refusal: TollhouseError) -> bool:
+    """Whether the refusal is kept for those who ask again: not what is wrong with the request or its key, nor what has
+    passed in a minute, nor a fault of ours."""
+    about_the_request = isinstance(refusal, BadRequest | NotFound | ModelNotFound | Unauthenticated | Forbidden)
+    return refusal.status < 500 and refusal.retry_after_s is None and not about_the_request
 
 
 def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
@@ -138,6 +147,7 @@ def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
             model_id=terms.model.id if terms else None,
             provider_id=route.provider_id if route else None,
             connection_id=route.connection.id if route and route.connection else None,
+            input_tokens=_input_estimate(ask.want),
             price_version=terms.quote.price.version if terms else None,
             rate_version=terms.quote.rate.version if terms else None,
             multiplier_permille=terms.quote.multiplier_permille if terms else 1000,
@@ -155,6 +165,11 @@ def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
         user_id = end_user_id(organization_id, operation.external_user)
         row = calls.EndUserRow(organization_id, user_id, operation.external_user, admitted.created_at)
         batch.end_users[user_id] = row
+
+
+def _input_estimate(want: Want) -> int | None:
+    """What is charged for the input of a call of which nothing more is ever heard."""
+    return None if isinstance(want, CreditsWant) or want.size is None else want.size.input_estimate
 
 
 def _keep(
@@ -227,10 +242,10 @@ def _settle(batch: Batch, desk: Desk, operation: Settle) -> Settled:
 
 
 def _keep_answer(batch: Batch, operation: Settle, settled: Settled) -> None:
-    """The record that ran is answered, unless it was forgotten meanwhile."""
+    """The record that ran is answered, unless it was forgotten meanwhile, or is that of another try."""
     kept_as = record_key(operation)
     known = batch.records.get(kept_as) if kept_as else None
-    if kept_as is None or known is None or operation.answer is None:
+    if kept_as is None or known is None or known.reservation_id != operation.reservation_id or not operation.answer:
         return
     booked = {"charged_micros": settled.charged_micros, "available_micros": settled.available_micros}
     answered = replace(known, status=operation.answer.status, response=operation.answer.response | booked)
@@ -344,16 +359,15 @@ def _renew(batch: Batch, desk: Desk, operation: Renew) -> Renewed:
 
 
 def _reap(batch: Batch, desk: Desk, operation: Reap) -> bool:
-    """What its process last wrote down is charged, flagged as estimated; a call without output is released."""
+    """What its process last wrote down is charged, flagged as estimated: its input at least, since the provider was
+    called. What the host application calls by itself, and never came back for, is released."""
     reservation = _find(desk, operation.reservation_id)
     if reservation.state != "pending" or reservation.expires_at > desk.now:
         return False
     lost = desk.checkpoints.get(reservation.id)
-    if lost is None:  # the host application's own call, of which nothing is known here
+    if lost is None:
         _give_back(batch, desk, reservation, "expired", None, 1, "outlived its time")
-    elif lost.output_tokens:
-        usage, outcome = Usage(lost.input_tokens or 0, lost.output_tokens, estimated=True), _LOST_IN_THE_MIDDLE
-        _book(batch, desk, reservation, usage, outcome, lost.provider_id, lost.number)
     else:
-        _give_back(batch, desk, reservation, "expired", _LOST, lost.number, None)
+        usage = Usage(lost.input_tokens or 0, lost.output_tokens or 0, estimated=True)
+        _book(batch, desk, reservation, usage, _LOST, lost.provider_id, lost.number)
     return True

@@ -196,7 +196,7 @@ def _task(capability: Capability, admitted: Admitted, wish: Wish, size: Size) ->
         answer_name=capability.id,
         answer_schema=capability.answer_schema,
         output_tokens=terms.output_tokens,
-        input_estimate=-(-size.input_tokens // 4) if size.sandbox_tokens is None else size.sandbox_tokens,
+        input_estimate=size.input_estimate,
         judge=lambda said, usage: judge(capability, admitted, said, usage),
         once=wish.once,
     )

@@ -67,9 +67,10 @@ async def _create(tx: OperatorTx, order: Order, opened: Opened, wanted: NewLimit
     organization_id, now = opened.locked.id, opened.now
     if wanted.model_id is not None and wanted.model_id not in opened.catalogue.models:
         raise BadRequest(f"There is no model {wanted.model_id!r} in the catalogue.", "model")
+    subject_id, subject = await _subject(tx, opened, wanted)
     row = LimitRow(
-        ordered_id(now, os.urandom(10)), wanted.scope, await _subject_id(tx, opened, wanted), wanted.subject,
-        wanted.model_id, wanted.meter, wanted.period, wanted.maximum, now, None,
+        ordered_id(now, os.urandom(10)), wanted.scope, subject_id, subject, wanted.model_id, wanted.meter,
+        wanted.period, wanted.maximum, now, None,
     )  # fmt: skip
     known = await limits.in_force(tx, organization_id)
     for one in known:
@@ -119,26 +120,27 @@ async def _find(tx: OperatorTx, organization_id: UUID, limit_id: UUID) -> LimitR
     return row
 
 
-async def _subject_id(tx: OperatorTx, opened: Opened, wanted: NewLimit) -> UUID | None:
-    """Whom it is about. An end user may be limited before the first call: who it is must be known from now on."""
+async def _subject(tx: OperatorTx, opened: Opened, wanted: NewLimit) -> tuple[UUID, str] | tuple[None, None]:
+    """Whom it is about, and how they are called. An end user may be limited before the first call: who it is must be
+    known from now on."""
     organization_id, subject = opened.locked.id, wanted.subject
     if subject is None:
-        return None
+        return None, None
     if wanted.scope == "organization":
         raise BadRequest("The scope 'organization' counts everybody together: leave the subject out.", "subject")
     key_id = await _key_id(tx, organization_id, subject)
     if wanted.scope == "key":
         if key_id is None:
             raise BadRequest("This organisation has no key of this id that still works.", "subject")
-        return key_id
+        return key_id, str(key_id)
     if key_id is not None:
         raise BadRequest("This is the id of a key: choose the scope 'key'.", "subject")
     member_id = await person.member_of(tx, organization_id, subject)
     if member_id is not None:
-        return member_id
+        return member_id, str(member_id)
     user_id = end_user_id(organization_id, subject)
     await run(tx, calls.insert_end_users([calls.EndUserRow(organization_id, user_id, subject, opened.now)]))
-    return user_id
+    return user_id, subject
 
 
 async def _key_id(tx: OperatorTx, organization_id: UUID, subject: str) -> UUID | None:

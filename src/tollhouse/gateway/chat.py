@@ -78,13 +78,11 @@ class Chat:
         assert terms.output_tokens is not None  # known of every call that is made here
         provider = self._state.providers.of(terms.route)
         body = wire.to_provider(request, terms.model.provider_model_id, terms.output_tokens)
-        # What is charged for the input when the provider never says: four bytes are about one token.
-        estimate = size.sandbox_tokens if size.sandbox_tokens is not None else -(-size.input_tokens // 4)
         call: PlainCall | StreamCall
         if request.wants_stream:
-            call = StreamCall(self._state.pumps, admitted, provider, body, estimate, request.wants_usage)
+            call = StreamCall(self._state.pumps, admitted, provider, body, size.input_estimate, request.wants_usage)
         else:
-            call = PlainCall(self._state.pumps, admitted, provider, body, estimate)
+            call = PlainCall(self._state.pumps, admitted, provider, body, size.input_estimate)
         self._state.pumps.start(call)
         return call
 

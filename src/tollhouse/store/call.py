@@ -107,6 +107,7 @@ class CallOpened:
     model_id: str | None
     provider_id: str | None
     connection_id: UUID | None
+    input_tokens: int | None
     price_version: int | None
     rate_version: int | None
     multiplier_permille: int
@@ -230,9 +231,9 @@ _open_calls = Write(
     """WITH x AS MATERIALIZED (
            SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
                channel text, endpoint text, stream boolean, capability text, quality text, model_id text,
-               provider_id text, connection_id uuid, price_version int, rate_version int, multiplier_permille int,
-               charged boolean, trial boolean, amount_micros bigint, parts jsonb, created_at timestamptz,
-               expires_at timestamptz, metadata jsonb)),
+               provider_id text, connection_id uuid, input_tokens bigint, price_version int, rate_version int,
+               multiplier_permille int, charged boolean, trial boolean, amount_micros bigint, parts jsonb,
+               created_at timestamptz, expires_at timestamptz, metadata jsonb)),
        reserved AS (
            INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, capability, quality, model_id,
                price_version, rate_version, multiplier_permille, charged, trial, amount_micros, parts, state,
@@ -245,8 +246,9 @@ _open_calls = Write(
                created_at)
            SELECT organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, 'running', created_at
            FROM x WHERE endpoint IS NOT NULL)
-       INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, started_at)
-       SELECT organization_id, id, 1, model_id, provider_id, connection_id, created_at FROM x
+       INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, input_tokens,
+           started_at)
+       SELECT organization_id, id, 1, model_id, provider_id, connection_id, input_tokens, created_at FROM x
        WHERE endpoint IS NOT NULL"""
 )
 _close_calls = Write(
