@@ -9,6 +9,11 @@ from tollhouse.api import access, ai, capability, credits, limit, operator, prob
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
 
+CARRIERS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+
 
 def build(state: State) -> FastAPI:
     """The app for /api and /openapi.json. Its documentation pages are off: they would load scripts from elsewhere."""
@@ -34,11 +39,15 @@ def build(state: State) -> FastAPI:
     document = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """FastAPI documents every answer as application/json; refusals have a media type of their own."""
+        """Refusals have a media type of their own, and FastAPI knows nothing of our keys: as dependencies, there only
+        to be documented, they would cost every call."""
         if app.openapi_schema is None:
-            for operation in (one for path in document()["paths"].values() for one in path.values()):
+            made = document()
+            made["components"]["securitySchemes"] = CARRIERS
+            for operation in (one for path in made["paths"].values() for one in path.values()):
                 refusal = operation["responses"]["default"]
                 refusal["content"] = {problem.MEDIA_TYPE: refusal["content"]["application/json"]}
+                operation["security"] = [{carrier: []} for carrier in CARRIERS]
         assert app.openapi_schema is not None
         return app.openapi_schema
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Header, Request
 
 from tollhouse.api.body import EndUser
 from tollhouse.api.state import Shared, State
@@ -16,16 +15,12 @@ from tollhouse.flows.auth import Caller, authenticate, credential_of, require
 from tollhouse.flows.operation import Bearer
 from tollhouse.flows.order import Order
 
-# For the documentation: the headers are read by `credential_of`, the same for every carrier.
-_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False, scheme_name="bearer"))]
-_Header = Annotated[str | None, Security(APIKeyHeader(name="x-api-key", auto_error=False, scheme_name="x-api-key"))]
-
 
 def with_scope(*any_of: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency: the caller, whose key has one of the scopes. Looked up afresh with every call, never from
     memory."""
 
-    async def calling(request: Request, state: Shared, _bearer: _Bearer, _header: _Header) -> Caller:
+    async def calling(request: Request, state: Shared) -> Caller:
         caller = await authenticate(state.db, state.secret, credential_of(request.scope["headers"]), state.clock())
         require(caller, *any_of)
         return caller
@@ -70,8 +65,6 @@ class KeyHolder:
 async def holding(
     request: Request,
     state: Shared,
-    _bearer: _Bearer,
-    _header: _Header,
     on_behalf_of: Annotated[EndUser | None, Header(alias="X-Tollhouse-User")] = None,
 ) -> KeyHolder:
     credential = credential_of(request.scope["headers"])

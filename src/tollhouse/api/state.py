@@ -27,7 +27,7 @@ class State:
     complete: Complete
 
 
-def state_of(request: Request) -> State:
+async def state_of(request: Request) -> State:
     state = request.app.state.tollhouse
     assert isinstance(state, State)
     return state

@@ -20,13 +20,14 @@ from tollhouse.core.errors import Overloaded
 from tollhouse.core.key import Mode
 from tollhouse.flows.answer import answer
 from tollhouse.flows.batch import load, write
-from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Operation, Result
+from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Operation, Outcome, Release, Result
 from tollhouse.store.account import GRANTS_READ
 from tollhouse.store.db import TellerTx
 from tollhouse.store.exchange import connect_teller, disconnect_teller
 
 BATCH_MAX = 512
 QUEUE_MAX = 4096
+RETRY_S = 1.0
 log = structlog.get_logger()
 
 
@@ -43,6 +44,7 @@ class Teller:
         self._catalogue: Catalogue | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._in_doubt: list[Release] = []
 
     async def open(self) -> None:
         self._task = asyncio.create_task(self._run(), name="teller")
@@ -75,9 +77,11 @@ class Teller:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            if self._in_doubt:
+                await self._give_back()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-                await self._serve([operation for operation in batch if not operation.result.cancelled()])
+                await self._serve([one for one in batch if not one.result.cancelled()])
             if self._closing:
                 return
 
@@ -125,9 +129,34 @@ class Teller:
                 answers = [answer(batch, number, operation) for number, operation in enumerate(operations)]
             except MoreGrantsNeeded:
                 continue
-            await write(tx, batch)
+            try:
+                await write(tx, batch)
+            except (psycopg.OperationalError, psycopg.InterfaceError, OSError):
+                self._doubt(operations, answers)
+                raise
             return answers
         raise AssertionError("all grants were loaded, and more were needed")
+
+    def _doubt(self, operations: list[AnyOperation], answers: list[object]) -> None:
+        """The reply to the commit was lost: whether the calls were admitted is not known, but they are refused now and
+        no provider is called. If they were, they are given back. What is answered under an idempotency key stays for
+        whoever asks again."""
+        for operation, found in zip(operations, answers, strict=True):
+            if isinstance(operation, Admit) and operation.endpoint is not None and isinstance(found, Admitted):
+                outcome = Outcome("failed", error="not sent to a provider")
+                self._in_doubt.append(Release(found.organization_id, found.id, outcome, once=operation.once))
+        asyncio.get_running_loop().call_later(RETRY_S, self._arrived.set)
+
+    async def _give_back(self) -> None:
+        doubtful, self._in_doubt = self._in_doubt, []
+        loop = asyncio.get_running_loop()
+        for release in doubtful:
+            release.result = loop.create_future()
+        for start in range(0, len(doubtful), BATCH_MAX):
+            await self._serve([*doubtful[start : start + BATCH_MAX]])
+        self._in_doubt += [one for one in doubtful if isinstance(one.result.exception(), Overloaded)]
+        if self._in_doubt:
+            loop.call_later(RETRY_S, self._arrived.set)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
