@@ -360,6 +360,7 @@ CREATE TABLE credit_grant (
     plan_id          text,                                      -- of an allocation or a welcome bonus
     note             text     NOT NULL DEFAULT '',
     created_at       timestamptz NOT NULL,
+    spent            boolean  GENERATED ALWAYS AS (remaining_micros = 0) STORED, -- for the indexes: an update that leaves a rest touches none
     PRIMARY KEY (organization_id, id),
     CHECK (effective_at < expires_at)
 ) WITH (fillfactor = 50);
@@ -367,8 +368,8 @@ CREATE UNIQUE INDEX credit_grant_one_allocation ON credit_grant (organization_id
 CREATE UNIQUE INDEX credit_grant_one_welcome ON credit_grant (organization_id, plan_id) WHERE source = 'welcome';
 -- The burn order: monthly before promotional before paid for, what ends first before what ends later.
 CREATE INDEX credit_grant_burn_order ON credit_grant (organization_id, priority, expires_at, paid, effective_at, created_at, id)
-    WHERE active AND remaining_micros > 0;
-CREATE INDEX credit_grant_ends ON credit_grant (organization_id, expires_at) WHERE active AND remaining_micros > 0;
+    WHERE active AND NOT spent;
+CREATE INDEX credit_grant_ends ON credit_grant (organization_id, expires_at) WHERE active AND NOT spent;
 CREATE INDEX credit_grant_begins ON credit_grant (organization_id, effective_at) WHERE NOT active;
 
 CREATE TABLE credit_transaction (

@@ -627,3 +627,7 @@ def test_a_model_without_a_price_yet_is_refused_until_the_price_begins() -> None
     later = facts(catalogue=catalogue(prices={"small": (price(effective_from=NOON + DAY),)}))
     assert refused(ask(), later).code == "price_unknown"
     decided(ask(), replace(later, now=NOON + DAY))
+
+
+def test_plain_credits_take_no_tokens() -> None:
+    assert decided(ask(CreditsWant(5)), facts()).weighed.tokens == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -85,3 +86,13 @@ def test_the_hash_of_a_stored_row_is_that_of_its_entry() -> None:
     columns = ("organization_id", "seq", "at", "actor", "action", "object_type", "object_id", "details")
     row = {name: getattr(ENTRY, name) for name in columns} | {"previous_hash": b"before", "hash": b"whatever"}
     assert row_hash(row) == hash_of(b"before", ENTRY)
+
+
+def test_the_hash_is_that_of_one_text_for_ever_so_that_a_chain_written_long_ago_still_holds() -> None:
+    details: dict[str, Detail] = {"to": "Größe", "from": [1, None, True]}
+    text = (
+        '{"action":"grant.given","actor":"key:1","at":"2026-01-31T12:00:00.000005+00:00",'
+        '"details":{"from":[1,null,true],"to":"Größe"},"object_id":"g1","object_type":"grant",'
+        '"organization_id":"00000000-0000-0000-0000-000000000007","seq":3}'
+    )
+    assert hash_of(b"before", replace(ENTRY, details=details)) == sha256(b"before" + text.encode()).digest()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.core.cast import DAY, NOON, ORGANIZATION, account, grant
-from tollhouse.core.credit import Account, Grant, Hold, MoreGrantsNeeded, Source, Transaction, by_source
+from tollhouse.core.credit import PRIORITY, Account, Grant, Hold, MoreGrantsNeeded, Source, Transaction, by_source
 
 CALL, OTHER_CALL = UUID(int=101), UUID(int=102)
 SOURCES: tuple[Source, ...] = ("plan", "plan_change", "welcome", "promo", "topup", "adjustment")
@@ -360,6 +360,60 @@ def test_only_what_changed_is_written() -> None:
     books.touched = False
     books.release(hold, NOON)
     assert (books.changed, books.touched) == ({UUID(int=1)}, True)
+
+
+def test_a_grant_that_was_scheduled_is_no_ones_to_spend_before_it_was_added_though_its_time_has_come() -> None:
+    books = account(grant(1, 10), overdraft_limit_micros=10)
+    books.schedule(grant(2, 10, "plan", effective_at=NOON + DAY))
+    assert not books.grants[UUID(int=2)].active
+    assert books.hold(15, NOON + DAY) == Hold(((UUID(int=1), 10),), 5)
+
+
+def test_whatever_is_booked_has_the_balance_written() -> None:
+    books = account(grant(1, 10, "plan", expires_at=NOON + DAY), overdraft_limit_micros=5)
+    hold = books.hold(6, NOON)
+
+    def touched() -> bool:
+        found, books.touched = books.touched, False
+        return found
+
+    assert touched()
+    books.settle(CALL, hold, 4, NOON, "system")
+    assert touched()
+    books.settle_late(OTHER_CALL, 1, NOON, "system")
+    assert touched()
+    books.expire(UUID(int=1), NOON + DAY)
+    assert touched()
+    books.settle_late(OTHER_CALL, 3, NOON + DAY, "system")  # nothing is left: debt
+    assert touched()
+    books.add(grant(2, 10), NOON + DAY, "somebody")
+    assert touched()
+    assert not touched()
+
+
+def test_each_source_has_its_priority_and_one_that_is_named_finds_its_place_between_them() -> None:
+    assert PRIORITY == {"plan": 10, "plan_change": 10, "welcome": 20, "promo": 20, "topup": 30, "adjustment": 30}
+    books = account(*(grant(number, 1, source) for number, source in enumerate(SOURCES, 1)), grant(9, 1, priority=15))
+    assert [id_.int for id_, _ in books.hold(7, NOON).grants] == [1, 2, 9, 3, 4, 6, 5]
+
+
+def test_a_debt_of_one_micro_credit_is_paid_as_well() -> None:
+    books = account()
+    books.settle_late(CALL, 1, NOON, "system")
+    books.add(grant(1, 10), NOON, "somebody")
+    assert (books.balance.debt_micros, books.balance.remaining_micros) == (0, 9)
+
+
+def test_debt_is_paid_with_what_is_free_and_asks_for_no_grants_that_are_not_needed() -> None:
+    books = account(grant(1, 20))
+    hold, other = books.hold(5, NOON), books.hold(14, NOON)
+    books.settle(CALL, hold, 25, NOON, "system")
+    assert books.balance.debt_micros == 19
+    books.known_to = books.grants[UUID(int=1)].burn_key()
+    books.add(grant(0, 3, "plan"), NOON, "system")
+    assert (books.balance.debt_micros, books.balance.remaining_micros, books.balance.reserved_micros) == (16, 14, 14)
+    books.release(other, NOON)
+    assert (books.balance.debt_micros, books.balance.remaining_micros) == (2, 0)
 
 
 # -------------------------------------------------------------------------------------------------------- state machine

@@ -282,3 +282,19 @@ def test_whoever_may_not_ask_is_told_so_before_that_there_is_no_such_capability(
     assert told.refusal is not None and told.refusal.code == "invalid_api_key"
     told = holding().explained(ask(USE), on("pro", catalogue=known))
     assert told.refusal is not None and told.refusal.code == "not_found"
+
+
+def test_a_refused_call_for_several_answers_is_reckoned_with_the_output_of_all() -> None:
+    told = holding(0).explained(ask(answers=3), on("pro"))
+    assert told.refusal is not None and told.refusal.code == "insufficient_credits"
+    assert told.estimated_micros == 50_000 + 3 * 100 * 150
+
+
+def test_of_a_limit_that_was_lowered_below_what_was_used_nothing_remains() -> None:
+    books = holding()
+    for _ in range(3):
+        books.decided(ask(), on("pro", rules=(Rule(UUID(int=9), "key", None, None, "messages", "minute", 3),)))
+    world = on("pro", rules=(Rule(UUID(int=9), "key", None, None, "messages", "minute", 1),))
+    (left,) = (one for one in books.explained(ask(), world).limits if one.period == "minute")
+    assert (left.limit, left.used, left.remaining) == (1, 3, 0)
+    assert left.resets_at == NOON + timedelta(seconds=61)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count, pairwise
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -647,3 +647,9 @@ def test_catching_up_twice_is_catching_up_once_and_the_next_time_is_told_truly(
         assert tale.balance.remaining_micros == held
         assert tale.account.entries[-1].balance_after_micros == held - tale.balance.debt_micros
         assert all(one.is_open(now) for one in tale.account.grants.values() if one.active and one.free_micros > 0)
+
+
+def test_the_last_micro_credit_ends_too() -> None:
+    books = account(grant(1, 1, "promo", expires_at=NOON + DAY))
+    fund.catch_up(books, Standing("pro"), PLANS, NOON, NOON + DAY, uuid4)
+    assert (books.balance.remaining_micros, [one.type for one in books.entries]) == (0, ["promo_bonus", "expiry"])

@@ -1,5 +1,6 @@
 """API keys and ids."""
 
+import hmac
 import re
 import string
 from datetime import datetime, timedelta
@@ -82,3 +83,22 @@ def test_an_end_user_has_one_id_in_an_organisation_and_another_elsewhere() -> No
     here = key.end_user_id(ORGANIZATION, "u_1")
     assert here == key.end_user_id(ORGANIZATION, "u_1")
     assert len({here, key.end_user_id(ORGANIZATION, "u_2"), key.end_user_id(UUID(int=99), "u_1")}) == 3
+
+
+@pytest.mark.parametrize("byte", range(248, 256))
+def test_a_byte_that_would_make_some_characters_likelier_is_skipped(byte: int) -> None:
+    wanted = bytes(range(64))
+    assert key.make_key("test", bytes([byte]) + wanted) == key.make_key("test", wanted)
+
+
+@given(moments)
+def test_an_id_tells_the_millisecond_in_which_it_was_made(moment: datetime) -> None:
+    since_1970 = (moment - datetime(1970, 1, 1, tzinfo=NOON.tzinfo)) // timedelta(milliseconds=1)
+    assert abs((key.ordered_id(moment, bytes(10)).int >> 80) - since_1970) <= 1  # a float's last bit
+
+
+def test_a_key_and_a_user_of_an_earlier_version_are_known_again() -> None:
+    issued = "th_test_0123456789ABCDEFGHIJKLMNOPQRST1Lgbdt"
+    assert key.looks_like_a_key(issued)
+    assert key.digest(b"a secret", issued) == hmac.digest(b"a secret", issued.encode(), "sha256")
+    assert key.end_user_id(UUID(int=1), "u_1") == UUID("878b5a89-430e-8741-6645-1dc08cb87e90")

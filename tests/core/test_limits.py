@@ -164,3 +164,40 @@ def test_each_rule_has_a_counter_of_its_own_in_the_window_of_now(period: Kind, m
     assert [about.limit_id for about in found] == [one.id, two.id]
     assert {about.starts_at for about in found} == {start_of(period, NOON)}
     assert len({take.counter.window_id for take in takes.windows}) == 5
+
+
+@pytest.mark.parametrize("meter", ["messages", "tokens"])
+def test_a_rule_takes_a_message_or_the_tokens_and_is_about_its_model_or_all(meter: Any) -> None:
+    about_one, about_all = rule(meter=meter, model_id="small"), rule(id=UUID(int=41), meter=meter)
+    takes = takes_of(ask(), facts(rules=(about_one, about_all)))
+    amount = 1 if meter == "messages" else None
+    assert summary(takes)[3:] == [
+        (meter, "day", "small", amount, 100, "organization"),
+        (meter, "day", "", amount, 100, "organization"),
+    ]
+
+
+def test_a_rule_per_minute_names_its_model() -> None:
+    rules = (rule(period="minute", model_id="small"), rule(id=UUID(int=41), period="minute"))
+    assert [one.model_id for one in takes_of(ask(), facts(rules=rules)).rates] == ["small", ""]
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        rule(model_id="large"),
+        rule(scope="person", subject_id=OTHER),
+        rule(scope="key", subject_id=OTHER),
+        rule(period="minute", model_id="large"),
+        rule(period="minute"),
+    ],
+    ids=["another-model", "another-person", "another-key", "a-minute-of-another-model", "a-minute"],
+)
+def test_a_rule_that_binds_nobody_or_is_a_rate_hides_none_of_those_after_it(idle: Rule) -> None:
+    last = rule(id=UUID(int=41), maximum=7)
+    assert ("organization", "day", ORGANIZATION, 7) in bound(ask(), idle, last)
+
+
+def test_a_rule_about_messages_hides_no_rule_about_tokens_from_a_use() -> None:
+    rules = (rule(), rule(id=UUID(int=41), meter="tokens", maximum=7))
+    assert bound(ask(USE), *rules, known=facts(catalogue=studio())) == [("organization", "day", ORGANIZATION, 7)]

@@ -119,3 +119,7 @@ def test_a_minute_a_day_a_week_and_a_month_are_as_long_as_they_are(moment: datet
 def test_a_lifetime_is_one_window_that_never_ends(moment: datetime) -> None:
     assert start_of("lifetime", moment) == BEGINNING
     assert end_of("lifetime", BEGINNING) is None
+
+
+def test_a_lifetime_begins_in_1970_for_ever_since_counters_that_are_kept_are_found_by_their_start() -> None:
+    assert start_of("lifetime", utc(2026, 3, 12)) == utc(1970, 1, 1)

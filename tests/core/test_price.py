@@ -88,3 +88,8 @@ def test_a_free_output_leaves_only_the_input_to_be_paid() -> None:
     terms = quote(price=price(output_nanos_per_million=0))
     assert terms.output_affordable(1_000, 50_000, 9) == 9
     assert terms.output_affordable(1_000, 49_999, 9) == -1
+
+
+def test_what_is_not_said_of_a_usage_is_nothing_and_it_is_no_estimate() -> None:
+    usage = Usage(1_000, 60)
+    assert (usage.cached_input_tokens, usage.reasoning_tokens, usage.estimated) == (0, 0, False)

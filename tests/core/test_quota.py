@@ -175,3 +175,20 @@ def test_only_windows_that_changed_are_written() -> None:
     assert windows.changed == set()
     windows.settle(one.counter.window_id, 1, 1)
     assert windows.changed == {one.counter.window_id}
+
+
+@pytest.mark.parametrize(
+    ("about", "window_id"),
+    [
+        (counter(SOMEBODY, "messages", "day", NOON, "small"), "01ae35a8-4154-ce24-c992-95e8025be50a"),
+        (counter(ORGANIZATION, "tokens", "month", NOON), "0118ac34-8015-2532-f840-26fa0ff8747d"),
+        (counter(ORGANIZATION, "requests", "day", NOON, "", "drawing"), "b28019c2-edd6-f36e-242c-27e6fc10ab9b"),
+        (
+            counter(ORGANIZATION, "messages", "week", NOON, limit_id=UUID(int=40)),
+            "deeea997-3e85-08d2-c4de-4ab4a82652a8",
+        ),
+    ],
+    ids=["model", "all", "capability", "rule"],
+)
+def test_a_window_that_was_written_by_an_earlier_version_is_found_again(about: Counter, window_id: str) -> None:
+    assert about.window_id == UUID(window_id)

@@ -165,3 +165,35 @@ def test_whatever_a_rate_is_about_makes_it_another_one() -> None:
     assert len(ids) == 4
     rates.count([take(1)], NOON)
     rates.check([take(1, rate_id(SOMEBODY, "", rule))], NOON)
+
+
+@given(st.lists(st.integers(0, 59), min_size=2, max_size=12), st.data())
+def test_after_a_limit_was_lowered_a_request_passes_at_the_moment_that_it_was_told_and_not_before(
+    seconds: list[int], data: st.DataObject
+) -> None:
+    rates, now = Rates(), NOON + timedelta(seconds=59)
+    for second in sorted(seconds):
+        rates.count([take(99)], NOON + timedelta(seconds=second))
+    lowered = data.draw(st.integers(1, len(seconds)))
+    told = refusal(rates, now, take(lowered))
+    assert told.resets_at is not None
+    assert not passes(deepcopy(rates), told.resets_at - timedelta(microseconds=1), lowered)
+    assert passes(rates, told.resets_at, lowered)
+
+
+def test_a_request_is_never_held_it_was_made() -> None:
+    rates = Rates()
+    rates.count([take(1)], NOON)
+    assert refusal(rates, NOON, take(1)).reserved == 0
+
+
+def test_where_nothing_was_asked_for_within_the_minute_the_next_request_passes_now() -> None:
+    rate = Rate(SOMEBODY)
+    assert rate.free_at(NOON, 1) == NOON
+    rate.count(NOON)
+    assert rate.free_at(NOON + timedelta(seconds=61), 1) == NOON + timedelta(seconds=61)
+
+
+def test_a_rate_that_was_written_by_an_earlier_version_is_found_again() -> None:
+    assert rate_id(ORGANIZATION, "drawing", None) == UUID("18687ebb-cb3c-e383-9dae-cd2870d8c5ce")
+    assert rate_id(ORGANIZATION, "", UUID(int=40)) == UUID("b8561958-199d-476f-ab0a-8ca2a0e7b97f")

@@ -114,3 +114,58 @@ def test_base64_that_is_not_an_image_counts_as_text() -> None:
 def test_a_role_hidden_behind_escapes_counts_as_a_message() -> None:
     plain = dumped([{"role": "user", "content": ""}] * 50)
     assert token.upper_bound(plain.replace(b"role", b"\\u0072ole")) >= token.upper_bound(plain)
+
+
+@pytest.mark.parametrize("answers", [0, 1, 3])
+def test_the_upper_bound_of_a_chat_of_texts_is_its_bytes_and_eight_per_message(answers: int) -> None:
+    chat = dumped([{"role": "user", "content": "Hello, world!"}] * answers)
+    assert token.upper_bound(chat) == len(chat) + 8 * answers
+
+
+def test_a_message_counts_four_tokens_beside_its_text() -> None:
+    assert token.count_messages([{"role": "user", "content": "Hello"}] * 5) == 5 * (2 + 4)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
+        {"type": "input_image", "image_url": "https://example.org/cat.png"},
+        {"type": "image", "source": {"type": "base64", "data": "AAAA"}},
+        {"type": "image_url", "image_url": {"url": 5}},
+        {"type": "image_url", "image_url": {"url": None}},
+        {"type": "image_url"},
+        {"type": "image_url", "image_url": {"url": "data:image/svg+xml,<svg/>"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,\u6f22"}},
+        {"type": "image_url", "image_url": {"url": "https://example.org/;base64,AAAA"}},
+    ],
+    ids=["link", "plain-link", "source", "number", "null", "none", "not-base64", "not-ascii", "link-like-base64"],
+)
+def test_an_image_counts_fifty_thousand_beside_what_is_not_its_base64(image: dict[str, Any]) -> None:
+    chat = dumped([{"role": "user", "content": [image, {"type": "text", "text": "What is it?"}]}])
+    assert token.upper_bound(chat) == len(chat) + 50_000 + 8
+
+
+def test_each_image_counts_and_what_only_speaks_of_one_does_not() -> None:
+    twice = image_chat("https://example.org/cat.png") * 2
+    assert token.upper_bound(dumped(twice)) == len(dumped(twice)) + 2 * (50_000 + 8)
+    parts: list[Any] = ["image", 5, {"type": "text", "text": "an image"}, {"type": "file", "image_url": {"url": "x"}}]
+    spoken = dumped([{"role": "user", "content": parts}, {"role": "user", "content": "image_url"}])
+    assert token.upper_bound(spoken) == len(spoken) + 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("as it is", "as it is"),
+        (None, ""),
+        (5, ""),
+        ([], ""),
+        ([{"type": "text", "text": "one"}, {"type": "text", "text": "two"}], "one\ntwo"),
+        ([{"type": "file", "text": "of a file"}, {"type": "text", "text": "own"}], "own"),
+        (["loose", 5, {"text": "of no type"}, {"type": "text", "text": "own"}], "own"),
+        ([{"type": "text", "text": None}, {"type": "text"}, {"type": "text", "text": "own"}], "own"),
+    ],
+)
+def test_only_the_text_parts_of_a_content_are_its_text(content: object, text: str) -> None:
+    assert token.text_of(content) == text

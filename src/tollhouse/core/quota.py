@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -27,17 +27,14 @@ class Counter:
     model_id: str = ""
     capability: str = ""
     limit_id: UUID | None = None
-    known_id: InitVar[UUID | None] = None  # of a window that was read
     window_id: UUID = field(init=False, compare=False)
 
-    def __post_init__(self, known_id: UUID | None) -> None:
-        object.__setattr__(self, "window_id", known_id or self._derived_id())
-
-    def _derived_id(self) -> UUID:
+    def __post_init__(self) -> None:
         text = f"{self.subject_id}/{self.meter}/{self.model_id}/{self.period}/{self.starts_at.isoformat()}"
         if self.capability or self.limit_id:
             text += f"/{self.capability}/{self.limit_id or ''}"
-        return UUID(bytes=hashlib.md5(text.encode(), usedforsecurity=False).digest())
+        derived = UUID(bytes=hashlib.md5(text.encode(), usedforsecurity=False).digest())
+        object.__setattr__(self, "window_id", derived)
 
 
 def counter(
@@ -80,9 +77,10 @@ class Take:
 
 @dataclass(slots=True)
 class Window:
-    """A counter's two numbers, never one: what is used, and what running calls may still use."""
+    """A counter's two numbers, never one: what is used, and what running calls may still use. `counter` says what is
+    counted, of one that is not in the books yet."""
 
-    counter: Counter
+    counter: Counter | None
     used: int = 0
     reserved: int = 0
 

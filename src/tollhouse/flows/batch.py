@@ -16,7 +16,7 @@ from tollhouse.core.credit import Account
 from tollhouse.core.key import Mode
 from tollhouse.core.limits import Takes, counters_of, rates_of, takes_of
 from tollhouse.core.notice import crossed
-from tollhouse.core.quota import Windows
+from tollhouse.core.quota import Window, Windows
 from tollhouse.core.rate import Rate, Rates
 from tollhouse.flows.fund import catch_up
 from tollhouse.flows.operation import Admit, AnyOperation, Explain, Reap, Release, Renew, Settle
@@ -134,7 +134,7 @@ async def load(
         more, more_minutes = await run(tx, quota.windows(missed_windows), quota.rates(missed_rates))
         windows, minutes = windows + more, minutes + more_minutes
     for row in [*windows, *(closing[0].windows if closing else ())]:
-        batch.desks[row.organization_id].windows.by_id[row.id] = quota.window(row)
+        batch.desks[row.organization_id].windows.by_id[row.id] = Window(None, row.used, row.reserved)
     for row in minutes:
         batch.desks[row.organization_id].rates.by_id[row.id] = Rate(row.subject_id, row.seconds)
     for row in closing[0].reservations if closing else ():
@@ -150,7 +150,7 @@ async def write(tx: TellerTx, batch: Batch) -> None:
     told = [
         notice for desk in batch.desks.values() for notice in crossed(desk.account, desk.available_before, desk.now)
     ]
-    changed = [row for id_, desk in batch.desks.items() for row in quota.changed(id_, desk.windows)]
+    changed = quota.changed({id_: desk.windows for id_, desk in batch.desks.items()})
     await run(
         tx,
         accounts.writes((desk.account for desk in batch.desks.values()), changed),

@@ -10,7 +10,7 @@ from tollhouse.core.credit import Account, Balance, Grant
 from tollhouse.core.quota import Rule
 from tollhouse.store.db import MoneyTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys, run
-from tollhouse.store.quota import WindowRow
+from tollhouse.store.quota import NewWindowRow, WindowRow
 
 # How many grants are read at the head of an organisation's burn order; more only when these do not hold enough.
 GRANTS_READ: tuple[int | None, ...] = (32, 2_048, None)
@@ -61,7 +61,7 @@ _heads = Rows(
        FROM json_to_recordset($1::json) AS wanted(id uuid)
        CROSS JOIN LATERAL (
            SELECT * FROM credit_grant
-           WHERE organization_id = wanted.id AND active AND remaining_micros > 0 AND remaining_micros > reserved_micros
+           WHERE organization_id = wanted.id AND active AND NOT spent AND remaining_micros > reserved_micros
            ORDER BY priority, expires_at, paid, effective_at, created_at, id LIMIT $2::int) AS g""",
 )
 _drawn = Rows(
@@ -76,17 +76,19 @@ _due = Rows(
     GrantRow,
     """SELECT g.organization_id, row_to_json(g) AS "grant" FROM credit_grant g
        WHERE organization_id = $1::uuid
-         AND ((active AND remaining_micros > 0 AND remaining_micros > reserved_micros AND expires_at <= $2::timestamptz)
+         AND ((active AND NOT spent AND remaining_micros > reserved_micros AND expires_at <= $2::timestamptz)
               OR (NOT active AND effective_at <= $2::timestamptz))
        ORDER BY expires_at, created_at, source, id""",
 )
 _next_event = Rows(
     _Moment,
     """SELECT least((SELECT min(expires_at) FROM credit_grant WHERE organization_id = $1::uuid AND active
-                       AND remaining_micros > 0 AND expires_at > $2::timestamptz),
+                       AND NOT spent AND expires_at > $2::timestamptz),
                     (SELECT min(effective_at) FROM credit_grant WHERE organization_id = $1::uuid AND NOT active)
        ) AS at""",
 )
+# Rows that are changed are found by their key in a LATERAL query with a limit, and changed at their place (ctid), where
+# the organisation's lock keeps them. A join on the key may become a scan of the whole index: see `exchange.keys`.
 _write = Write(
     """WITH balance AS (
            UPDATE credit_balance b
@@ -99,17 +101,27 @@ _write = Write(
                debt_micros bigint, overdraft_limit_micros bigint, overdraft_reserved_micros bigint,
                allocated_micros bigint, seq bigint, period_start timestamptz, period_end timestamptz,
                next_due_at timestamptz, low_armed boolean, depleted_armed boolean, period_seq bigint)
-           WHERE b.organization_id = x.organization_id),
+           CROSS JOIN LATERAL (
+               SELECT ctid FROM credit_balance WHERE organization_id = x.organization_id LIMIT 1) AS k
+           WHERE b.ctid = k.ctid),
        changed AS (
            UPDATE credit_grant g SET remaining_micros = x.remaining, reserved_micros = x.reserved, active = x.active
            FROM json_to_recordset($2::json) AS x(o uuid, id uuid, remaining bigint, reserved bigint, active boolean)
-           WHERE g.organization_id = x.o AND g.id = x.id),
+           CROSS JOIN LATERAL (
+               SELECT ctid FROM credit_grant WHERE organization_id = x.o AND id = x.id LIMIT 1) AS k
+           WHERE g.ctid = k.ctid),
+       counted AS (
+           UPDATE quota_window w SET used = x.used, reserved = x.reserved
+           FROM json_to_recordset($4::json) AS x(organization_id uuid, id uuid, used bigint, reserved bigint)
+           CROSS JOIN LATERAL (
+               SELECT ctid FROM quota_window WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
+           WHERE w.ctid = k.ctid),
        windows AS (
            INSERT INTO quota_window (organization_id, id, subject_id, meter, model_id, period, starts_at, used,
                reserved, capability, limit_id)
            SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved, capability,
                limit_id
-           FROM json_to_recordset($4::json) AS x(organization_id uuid, id uuid, subject_id uuid, meter text,
+           FROM json_to_recordset($5::json) AS x(organization_id uuid, id uuid, subject_id uuid, meter text,
                model_id text, period text, starts_at timestamptz, used bigint, reserved bigint, capability text,
                limit_id uuid)
            ON CONFLICT (organization_id, id) DO UPDATE SET used = EXCLUDED.used, reserved = EXCLUDED.reserved)
@@ -148,8 +160,9 @@ def drawn(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
     return _drawn(keys(reservations))
 
 
-def writes(accounts: Iterable[Account], windows: list[WindowRow]) -> Statement[None]:
-    """The accounts' balances, changed grants and new transactions, and the windows that were changed: one statement."""
+def writes(accounts: Iterable[Account], windows: tuple[list[WindowRow], list[NewWindowRow]]) -> Statement[None]:
+    """The accounts' balances, changed grants and new transactions, and the windows that were changed, known and new:
+    one statement."""
     touched = [account for account in accounts if account.touched or account.changed]
     changed = [
         {"o": account.balance.organization_id, "id": grant.id, "remaining": grant.remaining_micros,
@@ -158,12 +171,12 @@ def writes(accounts: Iterable[Account], windows: list[WindowRow]) -> Statement[N
         for grant in map(account.grants.__getitem__, account.changed)
     ]  # fmt: skip
     entries = [entry for account in touched for entry in account.entries]
-    return _write([account.balance for account in touched], changed, entries, windows)
+    return _write([account.balance for account in touched], changed, entries, *windows)
 
 
 async def write(tx: MoneyTx, account: Account) -> None:
     """Writes one account."""
-    await run(tx, writes([account], []))
+    await run(tx, writes([account], ([], [])))
 
 
 async def insert_grant(tx: MoneyTx, organization_id: UUID, grant: Grant) -> None:

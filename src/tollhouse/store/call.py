@@ -211,9 +211,8 @@ _closings = Rows(
                FROM (SELECT DISTINCT organization_id AS o, (part ->> 0)::uuid AS id
                      FROM r CROSS JOIN LATERAL jsonb_array_elements(parts -> 'windows') AS part) AS k
                CROSS JOIN LATERAL (
-                   SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved,
-                          capability, limit_id
-                   FROM quota_window WHERE organization_id = k.o AND id = k.id LIMIT 1) w) AS windows,
+                   SELECT organization_id, id, used, reserved FROM quota_window
+                   WHERE organization_id = k.o AND id = k.id LIMIT 1) w) AS windows,
               (SELECT coalesce(json_agg(json_build_object('organization_id', k.o, 'grant', row_to_json(g))), '[]')
                FROM (SELECT DISTINCT organization_id AS o, (part ->> 0)::uuid AS id
                      FROM r CROSS JOIN LATERAL jsonb_array_elements(parts -> 'grants') AS part) AS k
@@ -251,6 +250,7 @@ _open_calls = Write(
        SELECT organization_id, id, 1, model_id, provider_id, connection_id, input_tokens, created_at FROM x
        WHERE endpoint IS NOT NULL"""
 )
+# Rows are found by their key and changed at their place: as in store/account.py.
 _close_calls = Write(
     """WITH x AS MATERIALIZED (
            SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, state text,
@@ -262,17 +262,24 @@ _close_calls = Write(
        closed AS (
            UPDATE reservation r SET state = x.state, charged_micros = x.charged_micros, closed_at = x.closed_at,
                reason = coalesce(x.reason, r.reason)
-           FROM x WHERE r.organization_id = x.organization_id AND r.id = x.id),
+           FROM x CROSS JOIN LATERAL (
+               SELECT ctid FROM reservation WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
+           WHERE r.ctid = k.ctid),
        finished AS (
            UPDATE request q SET state = x.request_state, client_left = x.client_left, error = x.error,
                finished_at = x.closed_at
-           FROM x WHERE x.attempt IS NOT NULL AND q.organization_id = x.organization_id AND q.id = x.id),
+           FROM x CROSS JOIN LATERAL (
+               SELECT ctid FROM request WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
+           WHERE q.ctid = k.ctid AND x.attempt IS NOT NULL),
        ended AS (
            UPDATE attempt a SET first_byte_at = a.started_at + x.first_token_ms * interval '1 millisecond',
                finished_at = x.closed_at, outcome = x.outcome, status = x.status,
                input_tokens = coalesce(x.input_tokens, a.input_tokens),
                output_tokens = coalesce(x.output_tokens, a.output_tokens), cost_nanos = x.cost_nanos, error = x.error
-           FROM x WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.number = x.attempt)
+           FROM x CROSS JOIN LATERAL (
+               SELECT ctid FROM attempt
+               WHERE organization_id = x.organization_id AND request_id = x.id AND number = x.attempt LIMIT 1) AS k
+           WHERE a.ctid = k.ctid)
        INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, key_id,
            channel, capability, quality, model_id, provider_id, price_version, rate_version, multiplier_permille,
            messages, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, trial, estimated, cost_nanos,
@@ -283,17 +290,23 @@ _close_calls = Write(
            (r.model_id IS NOT NULL AND r.channel <> 'capability')::int, x.input_tokens, x.cached_input_tokens,
            x.output_tokens, x.reasoning_tokens, r.trial, x.estimated, x.cost_nanos, x.charged_micros, x.duration_ms,
            x.first_token_ms
-       FROM x JOIN reservation r ON r.organization_id = x.organization_id AND r.id = x.id
+       FROM x CROSS JOIN LATERAL (
+           SELECT * FROM reservation WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS r
        WHERE x.charged_micros IS NOT NULL"""
 )
 _checkpoint = Write(
     """WITH x AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid,
            expires_at timestamptz, input_tokens bigint, output_tokens bigint)),
        lease AS (UPDATE reservation r SET expires_at = x.expires_at FROM x
-           WHERE r.organization_id = x.organization_id AND r.id = x.id AND r.state = 'pending')
+           CROSS JOIN LATERAL (
+               SELECT ctid FROM reservation WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
+           WHERE r.ctid = k.ctid AND r.state = 'pending')
        UPDATE attempt a SET input_tokens = coalesce(x.input_tokens, a.input_tokens),
-           output_tokens = coalesce(x.output_tokens, a.output_tokens) FROM x
-       WHERE a.organization_id = x.organization_id AND a.request_id = x.id AND a.finished_at IS NULL"""
+           output_tokens = coalesce(x.output_tokens, a.output_tokens)
+       FROM x CROSS JOIN LATERAL (
+           SELECT ctid FROM attempt WHERE organization_id = x.organization_id AND request_id = x.id
+           ORDER BY number DESC LIMIT 1) AS k
+       WHERE a.ctid = k.ctid AND a.finished_at IS NULL"""
 )
 _end_users = Write(
     """INSERT INTO end_user (organization_id, id, external_id, created_at)

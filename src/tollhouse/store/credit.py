@@ -86,7 +86,7 @@ async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datet
                WHERE b.organization_id = %(organization)s)
            SELECT head.*, g.id, g.source, g.priority, g.paid, g.amount_micros, g.remaining_micros, g.reserved_micros,
                   g.active, g.effective_at, g.expires_at, g.period_start, g.plan_id, g.created_at, g.note
-           FROM head LEFT JOIN credit_grant g ON g.organization_id = head.id AND g.active AND g.remaining_micros > 0""",
+           FROM head LEFT JOIN credit_grant g ON g.organization_id = head.id AND g.active AND NOT g.spent""",
         {"organization": organization_id, "now": now},
     )
     rows = await cursor.fetchall()

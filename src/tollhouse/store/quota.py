@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tollhouse.core.period import Kind
-from tollhouse.core.quota import Counter, Meter, Window, Windows
+from tollhouse.core.quota import Meter, Window, Windows
 from tollhouse.core.rate import Rates
 from tollhouse.store.db import OperatorTx, TenantTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys
@@ -14,6 +14,16 @@ from tollhouse.store.exchange import Rows, Statement, Write, keys
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
+    """The numbers of a window that exists."""
+
+    organization_id: UUID
+    id: UUID
+    used: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewWindowRow:
     organization_id: UUID
     id: UUID
     subject_id: UUID
@@ -39,9 +49,8 @@ _windows = Rows(
     WindowRow,
     """SELECT w.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
        CROSS JOIN LATERAL (
-           SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved,
-                  capability, limit_id
-           FROM quota_window WHERE organization_id = x.o AND id = x.id LIMIT 1) w""",
+           SELECT organization_id, id, used, reserved FROM quota_window
+           WHERE organization_id = x.o AND id = x.id LIMIT 1) w""",
 )
 _rates = Rows(
     RateRow,
@@ -79,32 +88,30 @@ def write_rates(rates_of: Mapping[UUID, Rates]) -> Statement[None]:
     )
 
 
-def changed(organization_id: UUID, found: Windows) -> list[WindowRow]:
-    """The windows that must be written, as rows."""
-    return [_row(organization_id, id_, found.by_id[id_]) for id_ in found.changed]
+def changed(desks: Mapping[UUID, Windows]) -> tuple[list[WindowRow], list[NewWindowRow]]:
+    """The windows that must be written, by organisation: those that exist, and those that do not yet."""
+    known: list[WindowRow] = []
+    new: list[NewWindowRow] = []
+    for organization_id, found in desks.items():
+        for id_ in found.changed:
+            window = found.by_id[id_]
+            about = window.counter
+            if about is None:
+                known.append(WindowRow(organization_id, id_, window.used, window.reserved))
+                continue
+            new.append(
+                NewWindowRow(
+                    organization_id, id_, about.subject_id, about.meter, about.model_id, about.period,
+                    about.starts_at, window.used, window.reserved, about.capability, about.limit_id,
+                )
+            )  # fmt: skip
+    return known, new
 
 
 async def read(tx: TenantTx | OperatorTx, organization_id: UUID, ids: list[UUID]) -> dict[UUID, Window]:
     """For those who look: the windows of these ids that exist."""
     cursor = await tx.execute(
-        """SELECT organization_id, id, subject_id, meter, model_id, period, starts_at, used, reserved, capability,
-                  limit_id
-           FROM quota_window WHERE organization_id = %s AND id = ANY(%s)""",
+        "SELECT id, used, reserved FROM quota_window WHERE organization_id = %s AND id = ANY(%s)",
         (organization_id, ids),
     )
-    return {row[1]: window(WindowRow(*row)) for row in await cursor.fetchall()}
-
-
-def window(row: WindowRow) -> Window:
-    about = Counter(
-        row.subject_id, row.meter, row.period, row.starts_at, row.model_id, row.capability, row.limit_id, row.id
-    )  # fmt: skip
-    return Window(about, row.used, row.reserved)
-
-
-def _row(organization_id: UUID, id_: UUID, window: Window) -> WindowRow:
-    about = window.counter
-    return WindowRow(
-        organization_id, id_, about.subject_id, about.meter, about.model_id, about.period, about.starts_at, window.used,
-        window.reserved, about.capability, about.limit_id,
-    )  # fmt: skip
+    return {row[0]: Window(None, row[1], row[2]) for row in await cursor.fetchall()}

@@ -15,6 +15,11 @@ REVOKE UPDATE ON idempotency FROM tollhouse_teller;
 DELETE FROM quota_window WHERE limit_id IS NOT NULL OR capability <> '';
 ALTER TABLE quota_window DROP COLUMN limit_id, DROP COLUMN capability;
 ALTER TABLE reservation DROP COLUMN metadata;
+DROP INDEX credit_grant_burn_order, credit_grant_ends;
+ALTER TABLE credit_grant DROP COLUMN spent;
+CREATE INDEX credit_grant_burn_order ON credit_grant (organization_id, priority, expires_at, paid, effective_at, created_at, id)
+    WHERE active AND remaining_micros > 0;
+CREATE INDEX credit_grant_ends ON credit_grant (organization_id, expires_at) WHERE active AND remaining_micros > 0;
 ALTER TABLE credit_balance DROP COLUMN period_seq, DROP COLUMN depleted_armed, DROP COLUMN low_armed;
 
 DROP INDEX usage_limit_in_force;

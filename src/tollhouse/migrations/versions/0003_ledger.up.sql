@@ -20,6 +20,12 @@ ALTER TABLE credit_balance
 UPDATE credit_balance b SET period_seq = coalesce(
     (SELECT max(seq) FROM credit_transaction t WHERE t.organization_id = b.organization_id AND t.created_at < b.period_start), 0);
 
+ALTER TABLE credit_grant ADD COLUMN spent boolean GENERATED ALWAYS AS (remaining_micros = 0) STORED;
+DROP INDEX credit_grant_burn_order, credit_grant_ends;
+CREATE INDEX credit_grant_burn_order ON credit_grant (organization_id, priority, expires_at, paid, effective_at, created_at, id)
+    WHERE active AND NOT spent;
+CREATE INDEX credit_grant_ends ON credit_grant (organization_id, expires_at) WHERE active AND NOT spent;
+
 ALTER TABLE reservation ADD COLUMN metadata jsonb;
 
 ALTER TABLE quota_window
