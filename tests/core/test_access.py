@@ -631,3 +631,22 @@ def test_a_model_without_a_price_yet_is_refused_until_the_price_begins() -> None
 
 def test_plain_credits_take_no_tokens() -> None:
     assert decided(ask(CreditsWant(5)), facts()).weighed.tokens == 0
+
+
+def test_a_call_that_the_balance_cuts_needs_tokens_only_for_what_is_left_of_it() -> None:
+    given_facts = facts(plan=plan(monthly_tokens=1_300))
+    admission = decided(ask(output_tokens=5_000), given_facts, credits_of(50_000 + 300 * 150))
+    assert (output_of(admission), admission.weighed.tokens) == (300, 1_300)
+    assert refused(ask(output_tokens=5_000), given_facts).code == "quota_exceeded"
+
+
+def test_tokens_that_the_answers_can_never_fit_into_together_are_the_reason_before_credits_are() -> None:
+    asked, least = ask(output_tokens=5_000, answers=3), 1_000 + 3 * OUTPUT_TOKENS_MIN
+    assert refused(asked, facts(plan=plan(monthly_tokens=least - 1)), credits_of(0)).code == "quota_exceeded"
+    assert refused(asked, facts(plan=plan(monthly_tokens=least)), credits_of(0)).code == "insufficient_credits"
+
+
+@pytest.mark.parametrize("want", [CapabilityWant("n" * 200), CapabilityWant("drawing", "n" * 200)])
+def test_a_name_that_nothing_has_is_repeated_in_part(want: CapabilityWant) -> None:
+    refusal = refused(ask(want), facts(catalogue=studio()))
+    assert f"'{'n' * 80}'" in str(refusal)

@@ -298,3 +298,27 @@ def test_of_a_limit_that_was_lowered_below_what_was_used_nothing_remains() -> No
     (left,) = (one for one in books.explained(ask(), world).limits if one.period == "minute")
     assert (left.limit, left.used, left.remaining) == (1, 3, 0)
     assert left.resets_at == NOON + timedelta(seconds=61)
+
+
+def test_of_a_limit_that_nobody_touched_everything_remains_and_of_another_what_is_neither_used_nor_held() -> None:
+    books, world = holding(), on("pro", rules=(Rule(UUID(int=9), "key", None, None, "messages", "day", 10),))
+
+    def left() -> tuple[int, int, int]:
+        (one,) = books.explained(ask(), world).limits
+        return one.limit, one.used, one.remaining
+
+    assert left() == (10, 0, 10)
+    admission = books.decided(ask(), world)
+    assert isinstance(admission, Admission)
+    books.decided(ask(), world)
+    assert left() == (10, 0, 8)
+    for taken in admission.weighed.windows:
+        books.windows.settle(taken.counter.window_id, admission.weighed.tokens if taken.amount is None else 1, 1)
+    assert left() == (10, 1, 8)
+    world = on("pro", rules=(Rule(UUID(int=9), "key", None, None, "messages", "day", 1),))
+    assert left() == (1, 1, 0)
+
+
+def test_plain_credits_are_about_no_model() -> None:
+    told = holding().explained(ask(CreditsWant(5)), on("pro"))
+    assert (told.model_id, told.models, told.levels) == (None, (), ())

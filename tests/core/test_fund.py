@@ -653,3 +653,9 @@ def test_the_last_micro_credit_ends_too() -> None:
     books = account(grant(1, 1, "promo", expires_at=NOON + DAY))
     fund.catch_up(books, Standing("pro"), PLANS, NOON, NOON + DAY, uuid4)
     assert (books.balance.remaining_micros, [one.type for one in books.entries]) == (0, ["promo_bonus", "expiry"])
+
+
+def test_the_end_of_the_last_micro_credit_is_not_slept_through() -> None:
+    books = account()
+    fund.give(books, grant(1, 1, "promo", expires_at=NOON + DAY), NOON, "somebody")
+    assert books.balance.next_due_at == NOON + DAY

@@ -260,3 +260,8 @@ def test_a_kind_is_told_at_a_charge_and_never_twice_without_enough_in_between(
         broken = hers.look()
         assert set(found) == (broken & hers.may if hers.charged else set())
         hers.may -= set(found)
+
+
+def test_exactly_the_threshold_is_not_low_also_when_it_is_depleted() -> None:
+    assert told(monthly(3, allocated=5), charge(2 * CREDIT)) == GONE
+    assert told(monthly(3, allocated=5), charge(2 * CREDIT + 1)) == LOW + GONE

@@ -197,3 +197,19 @@ def test_where_nothing_was_asked_for_within_the_minute_the_next_request_passes_n
 def test_a_rate_that_was_written_by_an_earlier_version_is_found_again() -> None:
     assert rate_id(ORGANIZATION, "drawing", None) == UUID("18687ebb-cb3c-e383-9dae-cd2870d8c5ce")
     assert rate_id(ORGANIZATION, "", UUID(int=40)) == UUID("b8561958-199d-476f-ab0a-8ca2a0e7b97f")
+
+
+def test_a_second_is_kept_once_however_many_ask_in_it_and_when_the_clock_steps_back() -> None:
+    rate, start = Rate(SOMEBODY), int(NOON.timestamp())
+    for second in (0, 0, 5, 5, 5, 3, 5, 6):
+        rate.count(NOON + timedelta(seconds=second))
+    assert rate.seconds == [(start, 2), (start + 5, 5), (start + 6, 1)]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "wait"), [(1, 60), (1_000, 60), (1_001, 60), (59_000, 2), (60_000, 1), (60_999, 1)]
+)
+def test_the_wait_is_told_in_whole_seconds_rounded_up_and_never_above_a_minute(milliseconds: int, wait: int) -> None:
+    rates = Rates()
+    rates.count([take(1)], NOON)
+    assert refusal(rates, NOON + timedelta(milliseconds=milliseconds), take(1)).retry_after_s == wait

@@ -98,9 +98,10 @@ async def load(
     reaps = [(one.organization_id, one.reservation_id) for one in operations if isinstance(one, Reap)]
     guessed = _guess(asks.values(), catalogue, now)
     rates = {(ask.organization_id, id_) for ask in asks.values() for id_ in rates_of(ask)}
-    locked, found, closing, lost, windows, minutes, heads, records = await run(
+    _, locked, found, closing, lost, windows, minutes, heads, records = await run(
         tx,
         accounts.lock(ids),
+        accounts.locked(ids),
         calls.ask_facts([*_ask_rows(asks), *_bearer_rows(operations)], now),
         calls.closings(closings),
         calls.checkpoints(reaps),
@@ -117,7 +118,7 @@ async def load(
         for one in due:
             await catch_up(tx, one, catalogue, _own_time(one, now))
         locked, heads, drawn = await run(
-            tx, accounts.lock(ids), accounts.heads(heads_of, grants_read), accounts.drawn(closings)
+            tx, accounts.locked(ids), accounts.heads(heads_of, grants_read), accounts.drawn(closings)
         )
     batch = Batch(now, mode, catalogue, {one.id: _open(one, now) for one in locked})
     batch.records = {RecordKey(one.organization_id, one.endpoint, one.key): one for one in records}

@@ -23,7 +23,7 @@ def ids_at(now: datetime) -> NewId:
 
 async def lock_one(tx: MoneyTx, organization_id: UUID) -> Locked | None:
     """The organisation under its lock, or None when there is none of that id."""
-    (found,) = await run(tx, store.lock([organization_id]))
+    _, found = await run(tx, store.lock([organization_id]), store.locked([organization_id]))
     return found[0] if found else None
 
 

@@ -42,8 +42,14 @@ class _Moment:
     at: datetime | None
 
 
-# Locks in id order, which is the one lock order of all who move money.
-_lock = Rows(
+# Locks in id order, which is the one lock order of all who move money. What is theirs is read by the next statements,
+# whose snapshots see what the one before left.
+_lock = Write(
+    """SELECT count(*) FROM (
+           SELECT FROM organization WHERE id = ANY (ARRAY(SELECT id FROM json_to_recordset($1::json) AS x(id uuid)))
+           ORDER BY id FOR NO KEY UPDATE) AS locked"""
+)
+_locked = Rows(
     Locked,
     """SELECT o.id, o.plan_id, o.pending_plan_id, o.period_anchor, o.clock_offset_micros,
               o.suspended_at IS NOT NULL AS suspended, (SELECT version FROM catalogue_version) AS catalogue_version,
@@ -51,9 +57,9 @@ _lock = Rows(
               (SELECT coalesce(json_agg(l), '[]') FROM (
                    SELECT id, scope, subject_id, model_id, meter, period, maximum FROM usage_limit
                    WHERE organization_id = o.id AND ended_at IS NULL ORDER BY id) l) AS rules
-       FROM organization o JOIN credit_balance b ON b.organization_id = o.id
-       WHERE o.id IN (SELECT id FROM json_to_recordset($1::json) AS x(id uuid))
-       ORDER BY o.id FOR NO KEY UPDATE OF o, b""",
+       FROM json_to_recordset($1::json) AS x(id uuid)
+       CROSS JOIN LATERAL (SELECT * FROM organization WHERE id = x.id LIMIT 1) AS o
+       CROSS JOIN LATERAL (SELECT * FROM credit_balance WHERE organization_id = x.id LIMIT 1) AS b""",
 )
 _heads = Rows(
     GrantRow,
@@ -145,9 +151,14 @@ _insert_grant = Write(
 )
 
 
-def lock(organizations: Iterable[UUID]) -> Statement[Locked]:
-    """Locks the organisations and their balances until the end of the transaction."""
+def lock(organizations: Iterable[UUID]) -> Statement[None]:
+    """Locks the organisations until the end of the transaction; whoever changes what is theirs does that first."""
     return _lock([{"id": id_} for id_ in organizations])
+
+
+def locked(organizations: Iterable[UUID]) -> Statement[Locked]:
+    """The locked organisations and their balances, those that exist. In a statement after the lock."""
+    return _locked([{"id": id_} for id_ in organizations])
 
 
 def heads(organizations: Iterable[UUID], limit: int | None) -> Statement[GrantRow]:

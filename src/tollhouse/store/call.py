@@ -300,7 +300,7 @@ _checkpoint = Write(
        lease AS (UPDATE reservation r SET expires_at = x.expires_at FROM x
            CROSS JOIN LATERAL (
                SELECT ctid FROM reservation WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
-           WHERE r.ctid = k.ctid AND r.state = 'pending')
+           WHERE r.ctid = k.ctid)
        UPDATE attempt a SET input_tokens = coalesce(x.input_tokens, a.input_tokens),
            output_tokens = coalesce(x.output_tokens, a.output_tokens)
        FROM x CROSS JOIN LATERAL (

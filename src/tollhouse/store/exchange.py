@@ -84,7 +84,7 @@ _tellers: WeakKeyDictionary[Connection, "_Teller"] = WeakKeyDictionary()
 # always by index: on a small or never analysed table the planner would take a sequential scan, and keep it as it grows.
 _TELLER_PLANS: LiteralString = (
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
-    "-c enable_memoize=off -c jit=off"
+    "-c enable_memoize=off -c enable_material=off -c jit=off"
 )
 
 

@@ -64,7 +64,10 @@ _keep = Write(
 )
 _drop = Write(
     """DELETE FROM idempotency i USING json_to_recordset($1::json) AS x(organization_id uuid, endpoint text, key text)
-       WHERE i.organization_id = x.organization_id AND i.endpoint = x.endpoint AND i.key = x.key"""
+       CROSS JOIN LATERAL (
+           SELECT ctid FROM idempotency
+           WHERE organization_id = x.organization_id AND endpoint = x.endpoint AND key = x.key LIMIT 1) AS k
+       WHERE i.ctid = k.ctid"""
 )
 
 
