@@ -108,7 +108,9 @@ def build(config: Config, jobs: Jobs) -> App:
     """The queue with its periodic jobs. The last of six cron fields is the second."""
     assert config.database_url is not None
     conninfo = role_conninfo(config.database_url, "tollhouse_worker")
-    app = App(connector=PsycopgConnector(conninfo=conninfo, kwargs={}, configure=_configure, min_size=1, max_size=4))
+    # A worker that is told to stop while the database is away says good-bye to nobody: it waits no longer than this.
+    connector = PsycopgConnector(conninfo=conninfo, kwargs={}, configure=_configure, min_size=1, max_size=4, timeout=3)
+    app = App(connector=connector)
     for name, cron, run in (
         ("reap", "* * * * * */15", jobs.reap),
         ("catch_up", "* * * * *", jobs.catch_up),

@@ -65,3 +65,18 @@ def test_a_form_of_a_later_version_is_named_as_such() -> None:
 def test_a_nonce_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="a nonce has 12 bytes"):
         seal(SECRET, "sk-1", OWNER, bytes(length))
+
+
+@pytest.mark.parametrize("length", [0, 1, 13, 28])
+def test_what_is_too_short_to_hold_a_seal_is_in_no_known_form_and_one_that_is_not_was_changed(length: int) -> None:
+    sealed = seal(SECRET, "", OWNER, NONCE)
+    assert len(sealed) == 29
+    with pytest.raises(SealBroken, match="not in a form that this version"):
+        open_sealed(SECRET, sealed[:length], OWNER)
+    with pytest.raises(SealBroken, match="changed since"):
+        open_sealed(SECRET, sealed[:-1] + bytes([sealed[-1] ^ 1]), OWNER)
+
+
+def test_a_key_that_an_earlier_version_sealed_still_opens() -> None:
+    sealed = "01000102030405060708090a0bf79460ff73d512011a140dca5dc25327861233b4"
+    assert open_sealed(SECRET, bytes.fromhex(sealed), OWNER) == "sk-1"
