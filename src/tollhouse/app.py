@@ -116,6 +116,7 @@ class App:
         text = (
             f"Tollhouse {__version__}\n\n"
             "Calls to models   POST /v1/chat/completions, GET /v1/models, GET /v1/key\n"
+            "Own AI features   POST /api/ai/access-check, POST /api/credits/reservations\n"
             "Credits           GET /api/credits/balance, GET /api/credits/transactions\n"
             "All of /api       GET /openapi.json\n"
         )

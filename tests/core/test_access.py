@@ -89,7 +89,11 @@ def output_of(admission: Admission) -> int:
 
 
 def reserved(windows: Windows) -> dict[tuple[str, str], int]:
-    return {(one.counter.meter, one.counter.model_id): one.reserved for one in windows.by_id.values()}
+    return {
+        (about.meter, about.model_id): one.reserved
+        for one in windows.by_id.values()
+        if (about := one.counter) is not None
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- admission
@@ -412,7 +416,7 @@ def test_a_premium_model_of_a_capability_needs_no_unlocking_and_takes_no_trial()
     known = studio(models={"small": premium(id="small", trial_messages=0), "large": premium()})
     windows = Windows()
     assert decided(ask(USE), on("pro", catalogue=known), windows=windows).terms.model.id == "small"
-    assert {one.counter.meter for one in windows.by_id.values()} == {"requests", "tokens"}
+    assert {meter for meter, _ in reserved(windows)} == {"requests", "tokens"}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from tests.core.cast import (
 from tollhouse.core.access import Admission, decide
 from tollhouse.core.ask import Ask, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.credit import Account
-from tollhouse.core.errors import TollhouseError
+from tollhouse.core.errors import LimitExceeded, TollhouseError
 from tollhouse.core.explain import Explanation, LimitLeft, explain
 from tollhouse.core.limits import takes_of
 from tollhouse.core.period import end_of, start_of
@@ -322,3 +322,11 @@ def test_of_a_limit_that_nobody_touched_everything_remains_and_of_another_what_i
 def test_plain_credits_are_about_no_model() -> None:
     told = holding().explained(ask(CreditsWant(5)), on("pro"))
     assert (told.model_id, told.models, told.levels) == (None, (), ())
+
+
+def test_a_minute_that_lets_nothing_through_never_opens() -> None:
+    world = on("pro", rules=(Rule(UUID(int=9), "key", None, None, "messages", "minute", 0),))
+    told = holding().explained(ask(), world)
+    (left,) = (one for one in told.limits if one.period == "minute")
+    assert (left.remaining, left.resets_at) == (0, None)
+    assert isinstance(told.refusal, LimitExceeded) and told.refusal.resets_at is None

@@ -12,9 +12,9 @@ import pytest
 from tests.flows.cast import (
     CREDIT,
     DONE,
-    INPUT_PRICE,
     FAILED,
     GPT_PRICE,
+    INPUT_PRICE,
     SANDBOX_PRICE,
     TOKENS,
     Clock,

@@ -129,7 +129,7 @@ def _limits(facts: Facts, takes: Takes, windows: Windows, rates: Rates) -> list[
     for one in takes.rates:
         rate = rates.by_id.get(one.rate_id) or Rate(one.subject_id)
         used = rate.used(facts.now)
-        resets_at = rate.free_at(facts.now, one.maximum) if used >= one.maximum else None
+        resets_at = rate.free_at(facts.now, one.maximum) if 0 < one.maximum <= used else None
         left = max(0, one.maximum - used)
         about = one.model_id or None, one.capability or None
         found.append(LimitLeft(one.scope, "requests", "minute", one.maximum, used, left, resets_at, *about))
