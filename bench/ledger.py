@@ -25,6 +25,7 @@ import uvloop
 
 from bench import cost
 from tollhouse import migrations
+from tollhouse.app import spare_the_collector
 from tollhouse.core.access import decide
 from tollhouse.core.ask import Ask, CallWant, Facts, Size
 from tollhouse.core.credit import Account, Balance
@@ -99,6 +100,7 @@ async def _measure(url: str, database_pid: int, options: argparse.Namespace) -> 
     await teller.open()
     setups = [one for one in SETUPS if not options.only or options.only in one.name]
     ids = {setup.name: await _fill(url, setup, now) for setup in setups}
+    spare_the_collector()  # as the web process does
     runs: dict[str, list[dict[str, float]]] = {setup.name: [] for setup in setups}
     for setup in setups:
         await _run(teller, ids[setup.name], setup.callers, 0.5, database_pid)  # prepared statements, caches
