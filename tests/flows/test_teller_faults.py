@@ -52,6 +52,28 @@ async def test_a_connection_that_dies_in_the_middle_refuses_and_the_next_call_wo
     assert not (await teller.do(settle(hers, running.id))).replayed
 
 
+async def test_a_call_that_was_admitted_when_nobody_waited_any_more_is_given_back(
+    books: str, teller: Teller, clock: Clock
+) -> None:
+    hers = await found(books, clock(), CREDIT)
+    async with (
+        await AsyncConnection.connect(books) as blocker,
+        await AsyncConnection.connect(books, autocommit=True) as watcher,
+    ):
+        await blocker.execute("SELECT FROM organization WHERE id = %s FOR UPDATE", (hers,))
+        waiting = asyncio.create_task(teller.admit(ask(hers)))
+        await blocked_teller(watcher)
+        waiting.cancel()
+        await blocker.rollback()
+        async with asyncio.timeout(10):
+            while True:
+                if await rows(books, "SELECT state FROM reservation") == [("released",)]:
+                    break
+                await asyncio.sleep(0.02)  # the teller tells nobody, since nobody waits
+    assert await balance(books, hers) == (CREDIT, 0, 0)
+    assert (await counters(books, hers))["messages", ""] == (0, 0)
+
+
 async def test_a_database_that_is_away_refuses_at_once(clock: Clock, empty_database_url: str) -> None:
     teller = Teller(empty_database_url.replace("test_", "gone_"), "test", clock)
     await teller.open()

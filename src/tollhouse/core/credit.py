@@ -231,7 +231,6 @@ class Account:
         if micros > 0:
             self.grants[grant_id].remaining_micros -= micros
             self.balance.remaining_micros -= micros
-            self.changed.add(grant_id)
             self._enter(type_, -micros, grant_id, now, actor, reservation_id)
 
     def _unhold(self, hold: Hold) -> None:

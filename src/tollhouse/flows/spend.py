@@ -44,7 +44,7 @@ class Teller:
         self._catalogue: Catalogue | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._in_doubt: list[Release] = []
+        self._uncalled: list[Release] = []
 
     async def open(self) -> None:
         self._task = asyncio.create_task(self._run(), name="teller")
@@ -77,7 +77,7 @@ class Teller:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            if self._in_doubt:
+            if self._uncalled:
                 await self._give_back()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
@@ -105,7 +105,8 @@ class Teller:
             log.error("teller: an operation failed", operation=type(batch[0]).__name__, exc_info=error)
             answers = [error]
         for operation, found in zip(batch, answers, strict=True):
-            if operation.result.done():
+            if operation.result.done():  # who waited was cancelled
+                self._take_back(operation, found)
                 continue
             if isinstance(found, BaseException):
                 operation.result.set_exception(found)
@@ -132,30 +133,30 @@ class Teller:
             try:
                 await write(tx, batch)
             except (psycopg.OperationalError, psycopg.InterfaceError, OSError):
-                self._doubt(operations, answers)
+                # the reply to the commit may be lost: what was admitted is refused now, and so nobody calls it
+                for operation, found in zip(operations, answers, strict=True):
+                    self._take_back(operation, found)
                 raise
             return answers
         raise AssertionError("all grants were loaded, and more were needed")
 
-    def _doubt(self, operations: list[AnyOperation], answers: list[object]) -> None:
-        """The reply to the commit was lost: whether the calls were admitted is not known, but they are refused now and
-        no provider is called. If they were, they are given back. What is answered under an idempotency key stays for
-        whoever asks again."""
-        for operation, found in zip(operations, answers, strict=True):
-            if isinstance(operation, Admit) and operation.endpoint is not None and isinstance(found, Admitted):
-                outcome = Outcome("failed", error="not sent to a provider")
-                self._in_doubt.append(Release(found.organization_id, found.id, outcome, once=operation.once))
-        asyncio.get_running_loop().call_later(RETRY_S, self._arrived.set)
+    def _take_back(self, operation: AnyOperation, found: object) -> None:
+        """A call that may have been admitted and that nobody will make is released shortly. What the host application
+        calls by itself stays: it asks again under its idempotency key, or its time runs out."""
+        if isinstance(operation, Admit) and operation.endpoint is not None and isinstance(found, Admitted):
+            outcome = Outcome("failed", error="not sent to a provider")
+            self._uncalled.append(Release(found.organization_id, found.id, outcome, once=operation.once))
+            asyncio.get_running_loop().call_later(RETRY_S, self._arrived.set)
 
     async def _give_back(self) -> None:
-        doubtful, self._in_doubt = self._in_doubt, []
+        uncalled, self._uncalled = self._uncalled, []
         loop = asyncio.get_running_loop()
-        for release in doubtful:
+        for release in uncalled:
             release.result = loop.create_future()
-        for start in range(0, len(doubtful), BATCH_MAX):
-            await self._serve([*doubtful[start : start + BATCH_MAX]])
-        self._in_doubt += [one for one in doubtful if isinstance(one.result.exception(), Overloaded)]
-        if self._in_doubt:
+        for start in range(0, len(uncalled), BATCH_MAX):
+            await self._serve([*uncalled[start : start + BATCH_MAX]])
+        self._uncalled += [one for one in uncalled if isinstance(one.result.exception(), Overloaded)]
+        if self._uncalled:
             loop.call_later(RETRY_S, self._arrived.set)
 
     async def _disconnect(self) -> None:
