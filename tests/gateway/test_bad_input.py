@@ -371,3 +371,16 @@ async def test_any_damage_to_a_whole_request_is_answered_or_refused_and_then_tak
 ) -> None:
     whole = json.dumps(ask("sandbox:tokens=1", max_tokens=1, tools=[{"type": "function"}], user="jo")).encode()
     await assert_never_at_fault(house, tenant, whole[:at] + junk + whole[at + cut :])
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"type": "yaml"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {}}]
+)
+async def test_a_form_that_no_provider_takes_is_refused_before_anything_is_taken(
+    house: House, tenant: Tenant, form: dict[str, Any]
+) -> None:
+    before = await house.books()
+    wanted = {"model": "sandbox", "messages": [{"role": "user", "content": "hi"}], "response_format": form}
+    reply = await house.chat(tenant, json.dumps(wanted).encode())
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (400, "invalid_request", "response_format")
+    assert await house.books() == before

@@ -125,7 +125,22 @@ def read_chat(body: bytes) -> ChatRequest:
         raise BadRequest("Only text answers are available here. Leave `modalities` out.", "modalities")
     if isinstance(request.service_tier, str) and request.service_tier not in ("auto", "default"):
         raise BadRequest("`service_tier` may only be auto or default here. Leave it out.", "service_tier")
+    if isinstance(request.response_format, dict):
+        _check_form(request.response_format)
     return request
+
+
+def _check_form(form: dict[str, Any]) -> None:
+    """BadRequest for a `response_format` that every provider would refuse."""
+    match form:
+        case {"type": "text"} | {"type": "json_object"}:
+            return
+        case {"type": "json_schema", "json_schema": {"name": str(), "schema": dict()}}:
+            return
+    raise BadRequest(
+        "`response_format` must have the type text, json_object, or json_schema with a name and a schema. Correct it.",
+        "response_format",
+    )
 
 
 def _invalid(message: str) -> BadRequest:
