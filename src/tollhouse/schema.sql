@@ -98,8 +98,11 @@ CREATE TABLE model (
     sort_order           integer NOT NULL DEFAULT 0,
     created_at           timestamptz NOT NULL DEFAULT now(),
     updated_at           timestamptz NOT NULL DEFAULT now(),
+    kind                 text    NOT NULL DEFAULT 'chat' CHECK (kind IN ('chat', 'embedding')),
+    is_default           boolean NOT NULL DEFAULT false,             -- the system default: asked last of all, one at most
     CHECK (tier = 'premium' OR price_cents IS NULL)
 );
+CREATE UNIQUE INDEX model_one_default ON model (is_default) WHERE is_default;
 CREATE INDEX model_enabled ON model (sort_order, id) WHERE enabled;
 CREATE INDEX model_tier ON model (tier);
 CREATE INDEX model_provider_quality ON model (provider_id, quality_tier);
@@ -115,16 +118,25 @@ CREATE TABLE model_price (
     output_nanos_per_million       bigint  NOT NULL CHECK (output_nanos_per_million >= 0),
     request_nanos                  bigint  NOT NULL DEFAULT 0 CHECK (request_nanos >= 0),
     note                           text    NOT NULL DEFAULT '',
+    reasoning_nanos_per_million    bigint  CHECK (reasoning_nanos_per_million >= 0),      -- NULL: like other output
+    cache_write_nanos_per_million  bigint  CHECK (cache_write_nanos_per_million >= 0),    -- NULL: like other input
+    source                         text    NOT NULL DEFAULT 'operator' CHECK (source IN ('seed', 'operator', 'import')),
     PRIMARY KEY (model_id, version),
+    CONSTRAINT model_price_free_wholly
+        CHECK (NOT free OR (coalesce(reasoning_nanos_per_million, 0) = 0 AND coalesce(cache_write_nanos_per_million, 0) = 0)),
     CHECK (free = (input_nanos_per_million = 0 AND output_nanos_per_million = 0
                    AND cached_input_nanos_per_million = 0 AND request_nanos = 0))
 );
 
--- How many credits a dollar of cost is worth, from a date on.
+-- How many credits a dollar of cost is worth, from a date on, and what share of a charge is taken where it costs us less.
 CREATE TABLE rate_card (
-    version         integer PRIMARY KEY CHECK (version > 0),
-    effective_from  timestamptz NOT NULL,
-    micros_per_usd  bigint NOT NULL CHECK (micros_per_usd > 0)
+    version            integer PRIMARY KEY CHECK (version > 0),
+    effective_from     timestamptz NOT NULL,
+    micros_per_usd     bigint  NOT NULL CHECK (micros_per_usd > 0),
+    markup_permille    integer NOT NULL DEFAULT 1000 CHECK (markup_permille > 0),                    -- 1000: at cost
+    own_key_permille   integer NOT NULL DEFAULT 0 CHECK (own_key_permille BETWEEN 0 AND 1000),       -- over the organisation's own connection
+    cache_hit_permille integer NOT NULL DEFAULT 100 CHECK (cache_hit_permille BETWEEN 0 AND 1000),   -- from the organisation's answer cache
+    note               text    NOT NULL DEFAULT ''
 );
 
 CREATE TABLE quality_level (
@@ -135,6 +147,13 @@ CREATE TABLE quality_level (
     multiplier_permille integer  NOT NULL CHECK (multiplier_permille > 0),  -- 1000: the capability's estimate as it stands
     is_active           boolean  NOT NULL DEFAULT true,
     created_at          timestamptz NOT NULL DEFAULT now()
+);
+-- Multipliers that come with a rate card; those that it does not name stay as the quality level says.
+CREATE TABLE rate_card_multiplier (
+    rate_version        integer NOT NULL REFERENCES rate_card (version),
+    quality_id          text    NOT NULL REFERENCES quality_level (id),
+    multiplier_permille integer NOT NULL CHECK (multiplier_permille > 0),
+    PRIMARY KEY (rate_version, quality_id)
 );
 
 CREATE TABLE capability (
@@ -188,6 +207,30 @@ CREATE TABLE plan_capability_model (
     FOREIGN KEY (plan_id, capability_id, quality_id)
         REFERENCES plan_capability_quality (plan_id, capability_id, quality_id) ON DELETE CASCADE
 );
+
+-- A share of those who ask for a model ('auto' too), or for a capability at a quality, gets another model. Who gets which follows
+-- from the person and the experiment, so it stays the same.
+CREATE TABLE experiment (
+    id            uuid PRIMARY KEY,
+    name          text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 100),
+    model_id      text,                                              -- what is asked for: a model's id or 'auto' ...
+    capability_id text,                                              -- ... or a capability at a quality
+    quality_id    text,
+    starts_at     timestamptz NOT NULL,
+    ends_at       timestamptz,
+    created_at    timestamptz NOT NULL,
+    CHECK ((model_id IS NULL) = (capability_id IS NOT NULL)),
+    CHECK ((capability_id IS NULL) = (quality_id IS NULL)),
+    CHECK (ends_at > starts_at),
+    FOREIGN KEY (capability_id) REFERENCES capability (id),
+    FOREIGN KEY (quality_id) REFERENCES quality_level (id)
+);
+CREATE TABLE experiment_arm (
+    experiment_id uuid    NOT NULL REFERENCES experiment (id) ON DELETE CASCADE,
+    model_id      text    NOT NULL REFERENCES model (id),
+    weight        integer NOT NULL CHECK (weight BETWEEN 1 AND 10000),
+    PRIMARY KEY (experiment_id, model_id)
+);
 CREATE UNIQUE INDEX plan_capability_model_default ON plan_capability_model (plan_id, capability_id, quality_id) WHERE is_default;
 CREATE INDEX plan_capability_model_by_model ON plan_capability_model (model_id);
 
@@ -206,7 +249,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['plan', 'provider', 'model', 'model_price', 'rate_card', 'quality_level', 'capability',
-                                'plan_capability', 'plan_capability_quality', 'plan_capability_model'] LOOP
+                                'plan_capability', 'plan_capability_quality', 'plan_capability_model',
+                                'rate_card_multiplier', 'experiment', 'experiment_arm'] LOOP
         EXECUTE format('CREATE TRIGGER catalogue_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %I '
                        'FOR EACH STATEMENT EXECUTE FUNCTION raise_catalogue_version()', name);
     END LOOP;
@@ -227,7 +271,9 @@ CREATE TABLE organization (
     period_anchor       timestamptz NOT NULL,                          -- period n begins n months after this
     clock_offset_micros bigint      NOT NULL DEFAULT 0 CHECK (clock_offset_micros >= 0), -- test clock: microseconds ahead of real time
     suspended_at        timestamptz,
-    created_at          timestamptz NOT NULL
+    created_at          timestamptz NOT NULL,
+    cache_ttl_s         integer CHECK (cache_ttl_s BETWEEN 1 AND 2592000), -- how long answers are kept to be given again; NULL: not at all
+    stores_content      boolean NOT NULL DEFAULT false                 -- prompts and answers are stored
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX organization_one_platform ON organization (kind) WHERE kind = 'platform';
 
@@ -281,14 +327,30 @@ CREATE TABLE connection (
     provider_id     text    NOT NULL REFERENCES provider (id),
     base_url        text    NOT NULL,
     key_ciphertext  bytea,                                             -- AES-256-GCM; NULL: this server wants no key
-    origin          text    NOT NULL CHECK (origin IN ('environment', 'operator')),
+    origin          text    NOT NULL CHECK (origin IN ('environment', 'operator', 'organization')),
     enabled         boolean NOT NULL DEFAULT true,
     created_at      timestamptz NOT NULL,
+    name            text    NOT NULL DEFAULT '' CHECK (length(name) <= 200),
+    key_hint        text,                                              -- its last characters, to tell keys apart
+    priority        smallint NOT NULL DEFAULT 0,                       -- of several for one provider the lowest is asked first
+    updated_at      timestamptz,
     PRIMARY KEY (organization_id, id)
 );
 CREATE UNIQUE INDEX connection_from_environment ON connection (organization_id, provider_id) WHERE origin = 'environment';
 CREATE TRIGGER catalogue_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON connection
     FOR EACH STATEMENT EXECUTE FUNCTION raise_catalogue_version();
+
+-- What the last check of a connection found; apart, so that a check does not change the catalogue.
+CREATE TABLE connection_health (
+    organization_id uuid    NOT NULL,
+    connection_id   uuid    NOT NULL,
+    checked_at      timestamptz NOT NULL,
+    error           text,                                              -- NULL: it answers
+    duration_ms     integer NOT NULL,
+    failures        integer NOT NULL DEFAULT 0,                        -- in a row
+    PRIMARY KEY (organization_id, connection_id),
+    FOREIGN KEY (organization_id, connection_id) REFERENCES connection (organization_id, id) ON DELETE CASCADE
+);
 
 -- The right to use a premium model: of everybody in the organisation (subject_id NULL) or of one person or end user.
 CREATE TABLE entitlement (
@@ -468,10 +530,14 @@ CREATE TABLE request (
     error           text,
     created_at      timestamptz NOT NULL,
     finished_at     timestamptz,
+    asked_model     text,                                        -- what the caller named: a model or 'auto'
+    reason          text,                                        -- why this model, where it was not the one named
+    experiment_id   uuid,
     CHECK ((state = 'running') = (finished_at IS NULL)),
     PRIMARY KEY (organization_id, id)
 ) WITH (fillfactor = 70);
 
+CREATE INDEX request_experiment ON request (experiment_id, created_at) WHERE experiment_id IS NOT NULL;
 CREATE TABLE attempt (
     organization_id uuid     NOT NULL,
     request_id      uuid     NOT NULL,
@@ -488,6 +554,7 @@ CREATE TABLE attempt (
     output_tokens   bigint,
     cost_nanos      bigint,
     error           text,
+    own_key         boolean  NOT NULL DEFAULT false,             -- over a connection of the organisation's own
     PRIMARY KEY (organization_id, request_id, number)
 ) WITH (fillfactor = 70);
 
@@ -518,6 +585,10 @@ CREATE TABLE usage_event (
     charged_micros      bigint   NOT NULL CHECK (charged_micros >= 0),
     duration_ms         integer,
     first_token_ms      integer,
+    cache_write_tokens  bigint   NOT NULL DEFAULT 0,
+    origin              text     NOT NULL DEFAULT 'provider',     -- what it cost us: the provider's price; nothing over the own_key or from the cache
+    CONSTRAINT usage_event_input CHECK (cache_write_tokens BETWEEN 0 AND input_tokens - cached_input_tokens),
+    CONSTRAINT usage_event_origin CHECK (origin IN ('provider', 'own_key', 'cache')),
     PRIMARY KEY (organization_id, id, recorded_at)
 ) PARTITION BY RANGE (recorded_at);
 CREATE INDEX usage_event_by_time ON usage_event (organization_id, recorded_at);
@@ -561,6 +632,28 @@ CREATE TABLE idempotency (
     reservation_id  uuid,                                        -- of the call that it is, once admitted
     PRIMARY KEY (organization_id, endpoint, key),
     CONSTRAINT idempotency_answered CHECK ((status IS NULL) = (response IS NULL) AND (status IS NOT NULL OR reservation_id IS NOT NULL))
+);
+
+-- Answers that an organisation has kept, to be given again to equal requests.
+CREATE TABLE kept_answer (
+    organization_id uuid    NOT NULL,
+    key             bytea   NOT NULL,                            -- SHA-256 of the request without what cannot change the answer
+    model_id        text    NOT NULL,
+    answer          jsonb   NOT NULL,
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, key)
+);
+CREATE INDEX kept_answer_expires ON kept_answer (expires_at);
+
+-- Prompts and answers of organisations that turned storing on.
+CREATE TABLE request_content (
+    organization_id uuid    NOT NULL,
+    request_id      uuid    NOT NULL,
+    prompt          jsonb   NOT NULL,
+    answer          jsonb,
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, request_id)
 );
 
 -- Told once per organisation, kind and UTC day, in the commit that took the credits.
@@ -626,7 +719,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['member', 'end_user', 'api_key', 'connection', 'entitlement', 'usage_limit', 'credit_balance',
                                 'credit_grant', 'credit_transaction', 'reservation', 'quota_window', 'request_rate', 'request',
-                                'attempt', 'usage_event', 'idempotency', 'notice', 'usage_day', 'audit'] LOOP
+                                'attempt', 'usage_event', 'idempotency', 'notice', 'usage_day', 'audit',
+                                'connection_health', 'kept_answer', 'request_content'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, tenant, tenant);
@@ -638,7 +732,8 @@ BEGIN
                                 'attempt', 'usage_event', 'idempotency', 'notice'] LOOP
         EXECUTE format('CREATE POLICY teller ON %I TO tollhouse_teller USING (true) WITH CHECK (true)', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['credit_balance', 'reservation', 'usage_event', 'idempotency', 'notice', 'usage_day'] LOOP
+    FOREACH name IN ARRAY ARRAY['credit_balance', 'reservation', 'usage_event', 'idempotency', 'notice', 'usage_day', 'connection',
+                                'connection_health', 'kept_answer', 'request_content'] LOOP
         EXECUTE format('CREATE POLICY worker ON %I TO tollhouse_worker USING (true) WITH CHECK (true)', name);
     END LOOP;
 END $$;
@@ -664,11 +759,12 @@ CREATE POLICY owner ON person TO CURRENT_USER USING (true) WITH CHECK (true);
 GRANT USAGE ON SCHEMA public TO tollhouse_web, tollhouse_teller, tollhouse_worker, tollhouse_operator;
 
 GRANT SELECT ON catalogue_version, plan, provider, model, model_price, rate_card, quality_level, capability, plan_capability,
-    plan_capability_quality, plan_capability_model, topup_package
+    plan_capability_quality, plan_capability_model, topup_package, rate_card_multiplier, experiment, experiment_arm
     TO tollhouse_web, tollhouse_teller, tollhouse_worker, tollhouse_operator;
 GRANT INSERT, UPDATE ON plan, provider, model, model_price, rate_card, quality_level, capability, plan_capability,
     plan_capability_quality, plan_capability_model, topup_package TO tollhouse_operator;
 GRANT DELETE ON plan_capability, plan_capability_quality, plan_capability_model TO tollhouse_operator;
+GRANT INSERT, UPDATE, DELETE ON rate_card_multiplier, experiment, experiment_arm TO tollhouse_operator;
 
 GRANT SELECT ON organization, person, member, end_user, api_key, entitlement, usage_limit, credit_balance, credit_grant,
     credit_transaction, reservation, quota_window, request_rate, request, attempt, usage_event, idempotency, notice, usage_day,
@@ -693,6 +789,15 @@ GRANT SELECT, INSERT, UPDATE ON organization, person, member, end_user, api_key,
     credit_balance, credit_grant, reservation, quota_window, request_rate, request, attempt TO tollhouse_operator;
 GRANT SELECT, INSERT ON credit_transaction, usage_event, audit, idempotency, notice TO tollhouse_operator;
 GRANT SELECT ON usage_day, usage_day_done TO tollhouse_operator;
+
+GRANT DELETE ON connection TO tollhouse_operator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON connection TO tollhouse_web;
+GRANT UPDATE (cache_ttl_s, stores_content) ON organization TO tollhouse_web;
+GRANT SELECT ON connection TO tollhouse_worker;
+GRANT SELECT, INSERT, UPDATE ON connection_health TO tollhouse_worker;
+GRANT SELECT ON connection_health TO tollhouse_web, tollhouse_operator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON kept_answer, request_content TO tollhouse_web;
+GRANT SELECT, DELETE ON kept_answer, request_content TO tollhouse_worker;
 
 -- --------------------------------------------------------------------------- look-ups before a tenant is known
 
