@@ -125,7 +125,8 @@ class MoreGrantsNeeded(Exception):
 @dataclass(slots=True)
 class Account:
     """One organisation's working copy. `grants` need not be all: those at the head of the burn order, and those that
-    the reservations being closed drew from."""
+    the reservations being closed drew from. `arranged`: of the balance not only amounts were changed, but its period,
+    its limits or its warnings."""
 
     balance: Balance
     grants: dict[UUID, Grant]
@@ -133,6 +134,7 @@ class Account:
     entries: list[Transaction] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     touched: bool = False
+    arranged: bool = False
     _order: list[Grant] = field(default_factory=list)
 
     def hold(self, amount_micros: int, now: datetime) -> Hold:

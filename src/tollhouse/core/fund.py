@@ -102,7 +102,7 @@ def look_again(account: Account, moments: Iterable[datetime | None], now: dateti
     """The account is due at the earliest of these moments, if not before; None and the past do not count."""
     to_come = [moment for moment in moments if moment is not None and moment > now]
     account.balance.next_due_at = min([account.balance.next_due_at, *to_come])
-    account.touched = True
+    account.touched = account.arranged = True
 
 
 def set_overdraft(account: Account, limit_micros: int) -> None:
@@ -114,7 +114,7 @@ def set_overdraft(account: Account, limit_micros: int) -> None:
             f"{format_credits(in_use)} credits of the overdraft are in use. Set that much, or settle it first."
         )
     balance.overdraft_limit_micros = limit_micros
-    account.touched = True
+    account.touched = account.arranged = True
 
 
 # -------------------------------------------------------------------------------------------------------------- periods

@@ -56,7 +56,8 @@ def crossed(account: Account, before_micros: int, now: datetime) -> list[Notice]
         if balance.depleted_armed and available <= MICROS_PER_CREDIT:
             balance.depleted_armed = False
             found.append(("depleted", MICROS_PER_CREDIT))
-    account.touched |= armed != (balance.low_armed, balance.depleted_armed)
+    if armed != (balance.low_armed, balance.depleted_armed):
+        account.touched = account.arranged = True
     day = now.astimezone(UTC).date()
     return [Notice(balance.organization_id, kind, day, available, limit, now) for kind, limit in found]
 

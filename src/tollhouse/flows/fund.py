@@ -63,4 +63,4 @@ async def catch_up(tx: MoneyTx, locked: Locked, catalogue: Catalogue, now: datet
     await write(tx, account, made)
     # the grants that were not loaded have their moments too; those just written count as they are now
     fund.look_again(account, [await store.next_grant_event(tx, locked.id, now)], now)
-    await store.write(tx, Account(account.balance, {}, touched=True))
+    await store.write(tx, Account(account.balance, {}))

@@ -96,14 +96,22 @@ _next_event = Rows(
 # Rows that are changed are found by their key in a LATERAL query with a limit, and changed at their place (ctid), where
 # the organisation's lock keeps them. A join on the key may become a scan of the whole index: see `exchange.keys`.
 _write = Write(
-    """WITH balance AS (
+    """WITH spent AS (
+           UPDATE credit_balance b
+           SET remaining_micros = x.remaining, reserved_micros = x.reserved, debt_micros = x.debt,
+               overdraft_reserved_micros = x.overdraft, seq = x.seq
+           FROM json_to_recordset($1::json) AS x(o uuid, remaining bigint, reserved bigint, debt bigint,
+               overdraft bigint, seq bigint)
+           CROSS JOIN LATERAL (SELECT ctid FROM credit_balance WHERE organization_id = x.o LIMIT 1) AS k
+           WHERE b.ctid = k.ctid),
+       arranged AS (
            UPDATE credit_balance b
            SET remaining_micros = x.remaining_micros, reserved_micros = x.reserved_micros, debt_micros = x.debt_micros,
                overdraft_limit_micros = x.overdraft_limit_micros,
                overdraft_reserved_micros = x.overdraft_reserved_micros, allocated_micros = x.allocated_micros,
                seq = x.seq, period_start = x.period_start, period_end = x.period_end, next_due_at = x.next_due_at,
                low_armed = x.low_armed, depleted_armed = x.depleted_armed, period_seq = x.period_seq
-           FROM json_to_recordset($1::json) AS x(organization_id uuid, remaining_micros bigint, reserved_micros bigint,
+           FROM json_to_recordset($6::json) AS x(organization_id uuid, remaining_micros bigint, reserved_micros bigint,
                debt_micros bigint, overdraft_limit_micros bigint, overdraft_reserved_micros bigint,
                allocated_micros bigint, seq bigint, period_start timestamptz, period_end timestamptz,
                next_due_at timestamptz, low_armed boolean, depleted_armed boolean, period_seq bigint)
@@ -173,8 +181,14 @@ def drawn(reservations: Iterable[tuple[UUID, UUID]]) -> Statement[GrantRow]:
 
 def writes(accounts: Iterable[Account], windows: tuple[list[WindowRow], list[NewWindowRow]]) -> Statement[None]:
     """The accounts' balances, changed grants and new transactions, and the windows that were changed, known and new:
-    one statement."""
+    one statement. A call changes few columns of a balance, so most are written as those alone."""
     touched = [account for account in accounts if account.touched or account.changed]
+    spent = [
+        {"o": balance.organization_id, "remaining": balance.remaining_micros, "reserved": balance.reserved_micros,
+         "debt": balance.debt_micros, "overdraft": balance.overdraft_reserved_micros, "seq": balance.seq}
+        for balance in (account.balance for account in touched if not account.arranged)
+    ]  # fmt: skip
+    arranged = [account.balance for account in touched if account.arranged]
     changed = [
         {"o": account.balance.organization_id, "id": grant.id, "remaining": grant.remaining_micros,
          "reserved": grant.reserved_micros, "active": grant.active}
@@ -182,11 +196,12 @@ def writes(accounts: Iterable[Account], windows: tuple[list[WindowRow], list[New
         for grant in map(account.grants.__getitem__, account.changed)
     ]  # fmt: skip
     entries = [entry for account in touched for entry in account.entries]
-    return _write([account.balance for account in touched], changed, entries, *windows)
+    return _write(spent, changed, entries, *windows, arranged)
 
 
 async def write(tx: MoneyTx, account: Account) -> None:
-    """Writes one account."""
+    """Writes one account, whatever of it was changed."""
+    account.touched = account.arranged = True
     await run(tx, writes([account], ([], [])))
 
 
