@@ -96,6 +96,37 @@ def test_a_short_secret_is_refused_in_every_mode(monkeypatch: pytest.MonkeyPatch
         config.read()
 
 
+def test_earlier_secrets_are_parted_by_commas_and_open_what_the_current_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert config.read().keyring().previous == ()
+    older, oldest = LONG_ENOUGH.replace("0", "1"), LONG_ENOUGH.replace("0", "2")
+    monkeypatch.setenv("TOLLHOUSE_SECRET_KEY", LONG_ENOUGH)
+    monkeypatch.setenv("TOLLHOUSE_PREVIOUS_SECRET_KEYS", f" {older}, {oldest} ,")
+    keyring = config.read().keyring()
+    assert keyring.current == LONG_ENOUGH.encode()
+    assert keyring.previous == (older.encode(), oldest.encode())
+
+
+def test_an_earlier_secret_that_is_too_short_to_be_one_is_refused_by_its_number_and_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOLLHOUSE_PREVIOUS_SECRET_KEYS", f"{LONG_ENOUGH},half-a-secret")
+    with pytest.raises(ConfigError, match="TOLLHOUSE_PREVIOUS_SECRET_KEYS holds, as number 2, one that is") as caught:
+        config.read()
+    assert "half" not in str(caught.value)
+    assert LONG_ENOUGH not in str(caught.value)
+
+
+def test_private_addresses_of_providers_are_allowed_only_when_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.read().allow_private_providers is False
+    monkeypatch.setenv("TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS", "true")
+    assert config.read().allow_private_providers is True
+    monkeypatch.setenv("TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS", "perhaps")
+    with pytest.raises(ConfigError, match="TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS is 'perhaps' and must be true or false"):
+        config.read()
+
+
 def test_a_data_directory_that_is_a_file_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TOLLHOUSE_DATA_DIR", str(tmp_path / "file"))
@@ -106,9 +137,10 @@ def test_a_data_directory_that_is_a_file_is_a_clear_error(monkeypatch: pytest.Mo
 def test_secrets_do_not_show_when_the_configuration_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLHOUSE_SECRET_KEY", LONG_ENOUGH)
     monkeypatch.setenv("TOLLHOUSE_OPERATOR_KEY", "th_test_operator")
+    monkeypatch.setenv("TOLLHOUSE_PREVIOUS_SECRET_KEYS", LONG_ENOUGH.upper())
     monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", "postgresql://me:password@host/db")
     text = repr(config.read()) + str(config.read())
-    for secret in (LONG_ENOUGH, "th_test_operator", "password"):
+    for secret in (LONG_ENOUGH, LONG_ENOUGH.upper(), "th_test_operator", "password"):
         assert secret not in text
 
 

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
 
+from tests.fake_provider import FakeProvider
 from tests.flows.cast import (
     CREDIT,
     FAILED,
@@ -32,11 +33,14 @@ from tollhouse.config import Config
 from tollhouse.core.ask import CreditsWant
 from tollhouse.core.period import months_after
 from tollhouse.core.price import Usage
+from tollhouse.core.vault import Keyring
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import LEASE, Admit, Release, Renew
 from tollhouse.flows.seed import DEMO_ID
 from tollhouse.flows.spend import Teller
-from tollhouse.jobs import AT_ONCE, Jobs
+from tollhouse.jobs import AT_ONCE, Checks, Jobs
+from tollhouse.store import content, kept_answer
 from tollhouse.store.db import Database
 
 MONTHLY, WELCOME = 500 * CREDIT, 25 * CREDIT
@@ -51,6 +55,11 @@ class Office:
     clock: Clock
     teller: Teller
     workers: tuple[Jobs, Jobs]
+    db: Database
+
+    @property
+    def checks(self) -> Checks:
+        return Checks(self.db, Policy(Keyring(b"a secret"), "test"), self.clock)
 
     async def do(self, run: Run) -> None:
         await run(self.workers[0])
@@ -84,7 +93,7 @@ async def office(database_url: str) -> AsyncIterator[Office]:
     for teller in tellers:
         await teller.open()
     first, second = (Jobs(database_url, db, teller, clock) for teller in tellers)
-    yield Office(database_url, clock, tellers[0], (first, second))
+    yield Office(database_url, clock, tellers[0], (first, second), db)
     for teller in tellers:
         await teller.close()
     await db.close()
@@ -277,6 +286,163 @@ async def test_after_a_pause_in_which_partitions_ran_out_the_next_ones_are_made(
     assert await rows(office.url, partitions) == [("usage_event_default",), ("usage_event_default",), (of_its_own,)]
 
 
+@ways
+async def test_what_was_said_is_forgotten_after_thirty_days_and_kept_answers_when_they_expire(
+    office: Office, way: Way
+) -> None:
+    hers = await found(office.url, office.clock())
+    for days_ago in (31, 30, 29):
+        at = office.clock() - timedelta(days=days_ago)
+        async with office.db.tenant(hers) as tx:
+            await content.keep(tx, hers, uuid4(), {"days ago": days_ago}, None, at)
+            for ttl_s in (1, 30 * 86_400):
+                key = f"{days_ago} {ttl_s}".encode().ljust(32)
+                await kept_answer.keep(tx, hers, key, f"{days_ago} {ttl_s}", {}, at, ttl_s)
+    office.clock.move(seconds=-1)  # the last moment of those that are thirty days old
+    await way(office, lambda worker: worker.tidy(0))
+    left = await rows(office.url, "SELECT prompt FROM request_content ORDER BY created_at")
+    assert [row[0]["days ago"] for row in left] == [30, 29]
+    kept = await rows(office.url, "SELECT model_id FROM kept_answer ORDER BY created_at")
+    assert [row[0] for row in kept] == ["30 2592000", "29 2592000"]
+
+
+# ------------------------------------------------------------------------------------------------------------- checking
+
+ANSWERS = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"data":[]}'
+REFUSES = b"HTTP/1.1 401 No\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nsk-it-leaks"
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[FakeProvider]:
+    async with FakeProvider() as running:
+        yield running
+
+
+async def connect(office: Office, base_url: str, enabled: bool = True, owner: UUID = UUID(int=0)) -> UUID:
+    id_ = uuid4()
+    await change(
+        office.url,
+        """INSERT INTO connection (organization_id, id, provider_id, base_url, origin, enabled, created_at)
+           VALUES (%s, %s, 'openai', %s, 'operator', %s, now())""",
+        owner, id_, base_url, enabled,
+    )  # fmt: skip
+    return id_
+
+
+async def health(office: Office) -> dict[UUID, tuple[Any, ...]]:
+    """When each connection was checked, the error, and failures in a row."""
+    found = await rows(office.url, "SELECT connection_id, checked_at, error, failures FROM connection_health")
+    return {row[0]: row[1:] for row in found}
+
+
+async def test_each_enabled_connection_is_checked_once_a_minute_though_workers_ask_at_once(
+    office: Office, provider: FakeProvider
+) -> None:
+    office.clock.now = office.clock().replace(second=0, microsecond=0)
+    ids = [await connect(office, provider.url) for _ in range(jobs.CHECKS_AT_ONCE + 10)]
+    off = await connect(office, provider.url, enabled=False)
+    for minute in range(1, 3):
+        provider.raw_answers += [ANSWERS] * len(ids)
+        at = office.clock()
+        await asyncio.gather(*(office.checks.check_connections(0) for _ in range(4)))
+        office.clock.move(seconds=59, microseconds=999_999)
+        await office.checks.check_connections(0)
+        assert provider.calls == minute * len(ids)
+        assert await health(office) == {id_: (at, None, 0) for id_ in ids}
+        office.clock.move(microseconds=1)
+    assert off not in await health(office)
+
+
+async def test_failures_in_a_row_are_counted_and_end_with_an_answer_and_the_connection_stays_enabled(
+    office: Office, provider: FakeProvider
+) -> None:
+    id_ = await connect(office, provider.url)
+    version = await rows(office.url, "SELECT version FROM catalogue_version")
+    seen = []
+    for raw in (REFUSES, REFUSES, REFUSES, ANSWERS, REFUSES):
+        provider.raw_answers.append(raw)
+        office.clock.move(minutes=1)
+        await office.checks.check_connections(0)
+        at, error, failures = (await health(office))[id_]
+        assert at == office.clock()
+        assert error is None or ("refuses the key" in error and "sk-it-leaks" not in error)
+        seen.append((error is None, failures))
+    assert seen == [(False, 1), (False, 2), (False, 3), (True, 0), (False, 1)]
+    assert await rows(office.url, "SELECT enabled FROM connection") == [(True,)]
+    assert await rows(office.url, "SELECT version FROM catalogue_version") == version
+
+
+async def test_an_organisations_connection_that_leads_inside_is_not_called(
+    office: Office, provider: FakeProvider
+) -> None:
+    hers = await connect(office, provider.url, owner=await found(office.url, office.clock()))
+    await office.checks.check_connections(0)
+    assert provider.calls == 0
+    assert (await health(office))[hers][2] == 1
+
+
+async def test_a_check_that_was_cut_is_made_in_the_next_minute_and_was_no_failure(
+    office: Office, provider: FakeProvider
+) -> None:
+    id_ = await connect(office, provider.url)
+    provider.raw_answers.append(FakeProvider.HOLD)
+    checking = asyncio.ensure_future(office.checks.check_connections(0))
+    await provider.call(0)
+    checking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await checking
+    assert (await health(office))[id_][2] == 0
+    provider.raw_answers.append(ANSWERS)
+    office.clock.move(minutes=1)
+    await office.checks.check_connections(0)
+    assert await health(office) == {id_: (office.clock(), None, 0)}
+
+
+async def test_what_a_minute_is_too_short_for_comes_first_in_the_next(
+    office: Office, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "CHECKS_AT_ONCE", 2)
+    office.clock.now = office.clock().replace(second=0, microsecond=0)
+    ids = {await connect(office, provider.url) for _ in range(5)}
+
+    class Slow(Checks):
+        """Every batch takes half a minute."""
+
+        async def _check(self, endpoint: Any) -> Any:
+            office.clock.move(seconds=15)
+            return await super()._check(endpoint)
+
+    slow = Slow(office.db, Policy(Keyring(b"a secret"), "test"), office.clock)
+    provider.raw_answers += [ANSWERS] * 9
+    await slow.check_connections(0)
+    first = set(await health(office))
+    assert len(first) == 4
+    office.clock.now = office.clock().replace(second=0) + timedelta(minutes=1)
+    at = office.clock()
+    await slow.check_connections(0)
+    late = {id_: row for id_, row in (await health(office)).items() if id_ not in first}
+    assert set(late) == ids - first
+    assert all(row[0] - at <= timedelta(seconds=30) for row in late.values())
+
+
+async def test_one_check_that_breaks_keeps_nobody_else_from_theirs_and_is_raised(
+    office: Office, provider: FakeProvider
+) -> None:
+    good, bad = await connect(office, provider.url), await connect(office, provider.url)
+
+    class Breaking(Checks):
+        async def _check(self, endpoint: Any) -> Any:
+            if endpoint.id == bad:
+                raise RuntimeError("nobody expected this")
+            return await super()._check(endpoint)
+
+    provider.raw_answers.append(ANSWERS)
+    with pytest.raises(RuntimeError, match="nobody expected"):
+        await Breaking(office.db, Policy(Keyring(b"a secret"), "test"), office.clock).check_connections(0)
+    assert (await health(office))[good] == (office.clock(), None, 0)
+    assert (await health(office))[bad][2] == 0
+
+
 # ----------------------------------------------------------------------------------------------------------- the queue
 
 
@@ -293,8 +459,8 @@ async def test_the_nightly_proof_reports_what_does_not_hold_and_repairs_nothing(
 
 async def test_each_job_is_in_the_queue_and_runs(office: Office) -> None:
     """By a worker that stops when there is nothing left to do."""
-    app = jobs.build(Config(database_url=office.url), office.workers[0])
-    names = {"reap", "catch_up", "roll_up", "tidy", "prove", "sweep"}
+    app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks)
+    names = {"reap", "catch_up", "check_connections", "roll_up", "tidy", "prove", "sweep"}
     assert {task.task.name for task in app.periodic_registry.periodic_tasks.values()} == names
     async with app.open_async():
         for name in names:
@@ -304,7 +470,7 @@ async def test_each_job_is_in_the_queue_and_runs(office: Office) -> None:
 
 
 async def test_what_a_killed_worker_had_begun_does_not_stay_in_the_queue(office: Office) -> None:
-    app = jobs.build(Config(database_url=office.url), office.workers[0])
+    app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks)
     async with app.open_async():
         for name in ("reap", "tidy"):
             await app.configure_task(name).defer_async(timestamp=0)

@@ -15,10 +15,12 @@ from tollhouse.api.state import State as ApiState
 from tollhouse.config import Config
 from tollhouse.core.errors import Overloaded
 from tollhouse.flows.auth import Identities
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
 from tollhouse.gateway.completion import Completions
-from tollhouse.gateway.http import request_id, send_error, send_json
+from tollhouse.gateway.http import request_id, send_json, send_refusal
+from tollhouse.gateway.keeper import Keeper
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
 from tollhouse.gateway.state import State as GatewayState
@@ -54,7 +56,7 @@ class App:
         if path.startswith("/v1/") and self._gateway is not None:
             if self._draining and scope["method"] == "POST":
                 refusal = Overloaded("This server is going down. Try again: another one answers.")
-                await send_error(send, refusal, [request_id(clock())])
+                await send_refusal(send, routes.refusal_at(path), refusal, [request_id(clock())])
                 return
             await self._gateway(scope, receive, send)
         elif path in self._operations:
@@ -95,15 +97,16 @@ class App:
         teller = Teller(config.database_url, mode, clock)
         await teller.open()
         self._parts.push_async_callback(teller.close)
-        providers = Providers(secret)
+        policy = Policy(config.keyring(), mode, config.allow_private_providers)
+        providers = Providers(policy)
         self._parts.push_async_callback(providers.close)
-        self._pumps = Pumps(teller)
+        self._pumps = Pumps(teller, providers, Keeper(db, clock))
         self._parts.push_async_callback(self._pumps.close, 0.0)
         identities = Identities(db, secret)
         self._gateway = routes.build(
             GatewayState(db, teller, self._pumps, providers, identities, secret, mode, clock, config.body_max_bytes)
         )
-        complete = Completions(self._pumps, providers).complete
+        complete = Completions(self._pumps, clock).complete
         self._api = api.build(ApiState(db, teller, identities, secret, mode, clock, complete))
         spare_the_collector()
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import typer
 
-from tollhouse import __version__, config, data_directory, logs, migrations
+from tollhouse import __version__, cli_catalog, config, data_directory, logs, migrations
 from tollhouse.config import Config, ConfigError
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.key import SCOPES
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
+app.add_typer(cli_catalog.commands(lambda: _database_url(config.read())), name="catalog")
 
 
 @app.command()
@@ -112,6 +113,32 @@ def prove_ledger(
                 print(f"  {row}")
         print(f"{len(failures)} invariants fail." if failures else "Every invariant holds.")
     if failures:
+        raise typer.Exit(1)
+
+
+@app.command("rotate-keys")
+def rotate_keys() -> None:
+    """Seal the stored provider keys under the present TOLLHOUSE_SECRET_KEY; safe to repeat. Status 1 when one of them
+    can't be opened with it, nor with any of TOLLHOUSE_PREVIOUS_SECRET_KEYS."""
+    from tollhouse.flows.rotation import Rotated, rotate
+    from tollhouse.store.db import Database
+
+    settings = _with_database(config.load())
+
+    async def run() -> Rotated:
+        database = Database(settings.database_url or "")
+        await database.open()
+        try:
+            return await rotate(database, settings.keyring(), datetime.now(UTC))
+        finally:
+            await database.close()
+
+    done = _run(run())
+    print(f"Sealed anew: {done.renewed}. Under the present secret already: {done.current}.")
+    for row in done.broken:
+        print(f"Can't be opened: connection {row.id} to {row.provider_id} of organisation {row.organization_id}.")
+    if done.broken:
+        print("Name the secret they were sealed under in TOLLHOUSE_PREVIOUS_SECRET_KEYS, or enter their keys again.")
         raise typer.Exit(1)
 
 

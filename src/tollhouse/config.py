@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tollhouse.core.vault import Keyring
 from tollhouse.trouble import Trouble
 
 SECRET_KEY_LENGTH_MIN = 32
@@ -24,6 +25,7 @@ EXPECTED = {
     "mode": "test or live",
     "port": "a number from 0 to 65535",
     "workers": f"a number from 1 to {WORKERS_MAX}",
+    "allow_private_providers": "true or false",
     "body_max_bytes": f"a number of bytes from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}",
     "log_level": "debug, info, warning or error",
 }
@@ -74,7 +76,10 @@ class Config(BaseSettings):
     port: int = Field(default=8400, ge=0, le=65535)  # 0: any free one
     workers: int = Field(default=1, ge=1, le=WORKERS_MAX)
     secret_key: SecretStr = SecretStr("")  # empty only in test mode before `load` has completed it
+    # what was sealed under an earlier secret still opens; written with commas between
+    previous_secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     operator_key: SecretStr | None = None
+    allow_private_providers: bool = False
     body_max_bytes: int = Field(default=8 * 1024 * 1024, ge=BODY_BYTES_MIN, le=BODY_BYTES_MAX)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -106,12 +111,37 @@ class Config(BaseSettings):
             raise ValueError(f"has {length} characters and needs {SECRET_KEY_LENGTH_MIN}: {remedy}")
         return value
 
+    @field_validator("previous_secret_keys", mode="before")
+    @classmethod
+    def _are_parted(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(SecretStr(part) for part in map(str.strip, value.split(",")) if part)
+
+    @field_validator("previous_secret_keys")
+    @classmethod
+    def _are_long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, secret in enumerate(value, start=1):
+            if len(secret.get_secret_value()) < SECRET_KEY_LENGTH_MIN:
+                raise ValueError(
+                    f"holds, as number {number}, one that is shorter than {SECRET_KEY_LENGTH_MIN} characters, which no "
+                    "secret ever was: give each whole, with commas between"
+                )
+        return value
+
     @field_validator("operator_key")
     @classmethod
     def _only_in_test_mode(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None and info.data.get("mode") == "live":
             raise ValueError("is for test mode only: unset it, and create a key with: tollhouse key create")
         return value
+
+    def keyring(self) -> Keyring:
+        """The secret that seals, and those that still open."""
+        return Keyring(
+            self.secret_key.get_secret_value().encode(),
+            tuple(secret.get_secret_value().encode() for secret in self.previous_secret_keys),
+        )
 
     def vendor_connections(self, environ: Mapping[str, str]) -> list[VendorConnection]:
         """The vendors that `environ` names by `<VENDOR>_API_KEY` or `<VENDOR>_BASE_URL`, in a fixed order.

@@ -15,9 +15,11 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from tollhouse.config import Config
+from tollhouse.flows.connection import Policy, check
 from tollhouse.flows.operation import AnyOperation, CatchUp, Reap
 from tollhouse.flows.spend import Teller
-from tollhouse.store import call, idempotency, organization, proof, usage
+from tollhouse.store import call, connection, content, idempotency, kept_answer, organization, proof, usage
+from tollhouse.store.connection import Checked, Endpoint
 from tollhouse.store.db import Database, role_conninfo
 
 AT_ONCE = 500
@@ -25,6 +27,10 @@ AT_ONCE = 500
 PERIODS_AT_ONCE = 20
 PARTITIONS_AHEAD = timedelta(days=92)
 ANSWERS_KEPT = timedelta(hours=24)
+CONTENT_KEPT = timedelta(days=30)
+# Checks wait for other companies' servers, 10 s at most: so many wait at once, and after so long no more are begun.
+CHECKS_AT_ONCE = 50
+CHECKS_BEGIN_WITHIN = timedelta(seconds=45)
 FAILURES_KEPT_H = 24 * 7
 
 log = structlog.get_logger()
@@ -79,10 +85,15 @@ class Jobs:
         return answers
 
     async def tidy(self, timestamp: int) -> None:
-        """Stored answers of idempotent calls are kept for a day; partitions for the months to come."""
+        """Stored answers of idempotent calls are kept for a day, answers to be given again for as long as their
+        organisation chose, prompts and answers for thirty days; partitions for the months to come."""
         now = self._clock()
         async with self._db.worker() as tx:
             await idempotency.forget(tx, now - ANSWERS_KEPT)
+        async with self._db.worker() as tx:
+            await kept_answer.forget_expired(tx, now)
+        async with self._db.worker() as tx:
+            await content.forget_before(tx, now - CONTENT_KEPT)
         async with self._db.worker() as tx:
             await usage.create_partitions(tx, now, now + PARTITIONS_AHEAD)
 
@@ -104,7 +115,39 @@ class Jobs:
                 )
 
 
-def build(config: Config, jobs: Jobs) -> App:
+class Checks:
+    """Asks the providers that are connected whether they answer. Nothing is switched off by what is found."""
+
+    def __init__(self, db: Database, policy: Policy, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._policy = policy
+        self._clock = clock
+
+    async def check_connections(self, timestamp: int) -> None:
+        """Each enabled connection once in a minute of the clock, however many workers ask; those that the minute was
+        too short for come first in the next. One whose check breaks keeps nobody else from theirs."""
+        began = self._clock()
+        this_minute = began.replace(second=0, microsecond=0)
+        failures: list[BaseException] = []
+        while (now := self._clock()) < began + CHECKS_BEGIN_WITHIN:
+            async with self._db.worker() as tx:
+                claimed = await connection.claim(tx, now, this_minute, CHECKS_AT_ONCE)
+            if not claimed:
+                break
+            found = await asyncio.gather(*map(self._check, claimed), return_exceptions=True)
+            failures += [one for one in found if isinstance(one, BaseException)]
+            async with self._db.worker() as tx:
+                await connection.write_checked(tx, [one for one in found if isinstance(one, Checked)])
+        if failures:
+            raise failures[0]
+
+    async def _check(self, endpoint: Endpoint) -> Checked:
+        tried = await check(endpoint, self._policy)
+        error = None if tried.ok else tried.message
+        return Checked(endpoint.organization_id, endpoint.id, self._clock(), error, tried.duration_ms)
+
+
+def build(config: Config, jobs: Jobs, checks: Checks) -> App:
     """The queue with its periodic jobs. The last of six cron fields is the second."""
     assert config.database_url is not None
     conninfo = role_conninfo(config.database_url, "tollhouse_worker")
@@ -114,6 +157,7 @@ def build(config: Config, jobs: Jobs) -> App:
     for name, cron, run in (
         ("reap", "* * * * * */15", jobs.reap),
         ("catch_up", "* * * * *", jobs.catch_up),
+        ("check_connections", "* * * * *", checks.check_connections),
         ("tidy", "17 * * * *", jobs.tidy),
         ("roll_up", "12 * * * *", jobs.roll_up),
         ("prove", "40 3 * * *", jobs.prove),
@@ -151,7 +195,8 @@ async def run(config: Config, clock: Callable[[], datetime]) -> None:
     teller = Teller(config.database_url, config.mode, clock)
     await db.open()
     await teller.open()
-    app = build(config, Jobs(config.database_url, db, teller, clock))
+    checks = Checks(db, Policy(config.keyring(), config.mode, config.allow_private_providers), clock)
+    app = build(config, Jobs(config.database_url, db, teller, clock), checks)
     try:
         async with app.open_async():
             await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=5)

@@ -12,7 +12,7 @@ from tollhouse.core.catalogue import Capability, Catalogue, Offer, Plan, Quality
 from tollhouse.core.credit import PRIORITY, Account, Balance, Grant, Source
 from tollhouse.core.period import month_containing
 from tollhouse.core.price import Price, Quote, RateCard, Usage
-from tollhouse.core.routing import Connection, Model
+from tollhouse.core.routing import PLATFORM_ID, Connection, Model
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,7 +80,7 @@ def premium(**changes: Any) -> Model:
 
 
 def connection(**changes: Any) -> Connection:
-    return replace(Connection(UUID(int=50), "openai", "openai", "http://127.0.0.1:1/v1", None), **changes)
+    return replace(Connection(PLATFORM_ID, UUID(int=50), "openai", "openai", "http://127.0.0.1:1/v1", None), **changes)
 
 
 def catalogue(**changes: Any) -> Catalogue:
@@ -95,7 +95,7 @@ def key(**changes: Any) -> KeyFacts:
 
 
 def facts(**changes: Any) -> Facts:
-    return replace(Facts(NOON, plan(), False, key(), False, catalogue(), "test"), **changes)
+    return replace(Facts(NOON, plan(), False, key(), frozenset(), catalogue(), "test"), **changes)
 
 
 def call(

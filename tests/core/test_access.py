@@ -142,7 +142,7 @@ def test_the_balance_cuts_the_output_but_not_below_what_is_of_use(wanted: int, m
     least = min(cap, OUTPUT_TOKENS_MIN)
 
     def charge(output: int) -> int:
-        return quote_of(asked, "small", facts()).charge_micros(Usage(1_000, output * answers))
+        return quote_of(asked, "small", facts()).most_micros(1_000, output * answers)
 
     if charge(least) > micros:
         refusal = refused(asked, facts(), books)
@@ -176,7 +176,7 @@ def test_on_a_channel_that_takes_no_credits_nothing_is_needed_and_limits_still_c
 def test_the_sandbox_is_asked_by_its_own_count_and_a_provider_by_the_upper_bound() -> None:
     asked = ask(sandbox_tokens=10, output_tokens=0)
     assert decided(asked, facts()).hold.amount_micros == 500
-    connected = catalogue(models={"small": model(provider_id="openai")}, connections={"openai": connection()})
+    connected = catalogue(models={"small": model(provider_id="openai")}, connections={"openai": (connection(),)})
     assert decided(asked, facts(catalogue=connected)).hold.amount_micros == 50_000
 
 
@@ -229,7 +229,7 @@ def test_a_limit_admits_exactly_what_it_says(given_facts: Facts, allowed: int, r
 
 
 def test_what_is_left_of_a_limit_counts_what_was_used_and_what_is_held() -> None:
-    given_facts, windows = facts(plan=plan(daily_messages=9), entitled=False), Windows()
+    given_facts, windows = facts(plan=plan(daily_messages=9), entitled=frozenset()), Windows()
     admission = decided(ask(model_id="large"), given_facts, windows=windows)
     settle_all(windows, admission, used=True)
     again = decided(ask(model_id="large"), given_facts, windows=windows)
@@ -279,7 +279,7 @@ def test_a_premium_model_is_tried_as_often_as_its_trial_says() -> None:
 def test_whoever_has_unlocked_a_model_needs_no_trial() -> None:
     windows = Windows()
     for _ in range(3):
-        admission = decided(ask(model_id="large"), facts(entitled=True), windows=windows)
+        admission = decided(ask(model_id="large"), facts(entitled=frozenset({"large"})), windows=windows)
         assert (admission.weighed.trial, admission.trial_remaining) == (None, None)
     assert ("trial_messages", "large") not in reserved(windows)
 
@@ -389,7 +389,7 @@ def test_the_next_model_answers_when_the_first_cannot(small: Any, prices: Any, m
     known = studio(
         models={"small": small, "large": premium(provider_id="openai", enabled=True)},
         prices=prices,
-        connections={"openai": connection()},
+        connections={"openai": (connection(),)},
     )
     given_facts = on("pro", catalogue=known, mode=mode, key=key(mode=mode))
     admission = decided(ask(USE), given_facts)

@@ -121,7 +121,7 @@ def worlds(draw: st.DrawFn) -> Facts:
         catalogue=known,
         suspended=draw(st.sampled_from([False] * 9 + [True])),
         key=draw(st.sampled_from([key()] * 7 + [None, key(expires_at=NOON), key(scopes=frozenset())])),
-        entitled=draw(st.booleans()),
+        entitled=draw(st.sampled_from([frozenset(), frozenset({"large"})])),
         mode="live" if live else "test",
         rules=tuple(draw(st.lists(rules, max_size=3))),
     )
@@ -176,7 +176,7 @@ def test_the_estimate_of_what_is_refused_is_what_it_takes_once_nothing_is_in_the
     books, known = history
     told = books.explained(ask(want), known)
     free_way = replace(known.plan, monthly_tokens=None, daily_messages=None)
-    freely = replace(known, suspended=False, key=key(), entitled=True, rules=(), plan=free_way)
+    freely = replace(known, suspended=False, key=key(), entitled=frozenset({"large"}), rules=(), plan=free_way)
     found = holding(10**6 * CREDIT).decided(ask(want), freely)
     if isinstance(found, Admission):
         assert told.estimated_micros == found.hold.amount_micros or told.refusal is None  # or cut to what is left

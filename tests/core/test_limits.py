@@ -62,7 +62,7 @@ def test_a_premium_model_is_on_trial_for_those_only_who_have_not_unlocked_it() -
     assert summary(takes_of(ask(model_id="large"), facts()))[3:] == [
         ("trial_messages", "lifetime", "large", 1, premium().trial_messages, "user")
     ]
-    assert len(takes_of(ask(model_id="large"), facts(entitled=True)).windows) == 3
+    assert len(takes_of(ask(model_id="large"), facts(entitled=frozenset({"large"}))).windows) == 3
 
 
 def test_a_use_of_a_capability_takes_requests_and_tokens_of_the_organisation_and_no_messages() -> None:
@@ -96,7 +96,8 @@ def test_plain_credits_and_unknown_models_take_nothing() -> None:
        st.sampled_from(list(studio().plans)), st.booleans())  # fmt: skip
 def test_what_is_read_beforehand_is_all_that_is_touched_without_rules(asked: Ask, plan_id: str, entitled: bool) -> None:
     known = studio()
-    takes = takes_of(asked, facts(plan=known.plans[plan_id], catalogue=known, entitled=entitled))
+    unlocked = frozenset({"large"} if entitled else ())
+    takes = takes_of(asked, facts(plan=known.plans[plan_id], catalogue=known, entitled=unlocked))
     guessed = {one.window_id for one in counters_of(asked, known, NOON)}
     assert {one.counter.window_id for one in takes.windows} <= guessed
     assert {one.rate_id for one in takes.rates} <= set(rates_of(asked))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollhouse.core.vault import NONCE_BYTES, VERSION, SealBroken, association, open_sealed, seal
+from tollhouse.core.vault import NONCE_BYTES, VERSION, Keyring, SealBroken, association, open_sealed, seal
 
 SECRET = b"an installation's secret, long enough"
 OWNER = association(UUID(int=0), "openai")
@@ -80,3 +80,46 @@ def test_what_is_too_short_to_hold_a_seal_is_in_no_known_form_and_one_that_is_no
 def test_a_key_that_an_earlier_version_sealed_still_opens() -> None:
     sealed = "01000102030405060708090a0bf79460ff73d512011a140dca5dc25327861233b4"
     assert open_sealed(SECRET, bytes.fromhex(sealed), OWNER) == "sk-1"
+
+
+# ------------------------------------------------------------------------------------------------------------- rotation
+
+OLDER, OLD, NEW = (name * 8 for name in (b"older", b"old!", b"new!"))
+secrets = st.binary(min_size=1, max_size=40)
+
+
+@given(secrets, st.lists(secrets, max_size=4), st.text(max_size=60), st.data())
+def test_what_was_sealed_under_any_secret_of_the_keyring_opens(
+    current: bytes, previous: list[bytes], text: str, data: st.DataObject
+) -> None:
+    under = data.draw(st.sampled_from([current, *previous]))
+    assert Keyring(current, tuple(previous)).open(seal(under, text, OWNER, NONCE), OWNER) == text
+
+
+def test_a_keyring_seals_under_its_current_secret() -> None:
+    sealed = Keyring(NEW, (OLD, OLDER)).seal("sk-1", OWNER, NONCE)
+    assert open_sealed(NEW, sealed, OWNER) == "sk-1"
+
+
+def test_what_is_renewed_opens_without_the_earlier_secrets_and_is_then_left_alone() -> None:
+    keyring = Keyring(NEW, (OLD, OLDER))
+    for earlier in (OLD, OLDER):
+        renewed = keyring.renewed(seal(earlier, "sk-1", OWNER, NONCE), OWNER, bytes(NONCE_BYTES))
+        assert renewed is not None
+        assert Keyring(NEW).open(renewed, OWNER) == "sk-1"
+        assert keyring.renewed(renewed, OWNER, NONCE) is None
+
+
+def test_what_no_secret_of_the_keyring_fits_is_neither_opened_nor_renewed_and_the_error_names_the_setting() -> None:
+    sealed = seal(OLDER, "sk-1", OWNER, NONCE)
+    keyring = Keyring(NEW, (OLD,))
+    with pytest.raises(SealBroken, match="TOLLHOUSE_PREVIOUS_SECRET_KEYS"):
+        keyring.open(sealed, OWNER)
+    with pytest.raises(SealBroken, match="TOLLHOUSE_PREVIOUS_SECRET_KEYS"):
+        keyring.renewed(sealed, OWNER, NONCE)
+    with pytest.raises(SealBroken):
+        Keyring(OLDER).open(sealed, association(UUID(int=1), "openai"))
+
+
+def test_secrets_do_not_show_when_a_keyring_is_printed() -> None:
+    assert repr(Keyring(NEW, (OLD,))) == "Keyring()"

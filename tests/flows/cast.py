@@ -15,7 +15,7 @@ from tollhouse.core.fund import give as book
 from tollhouse.core.key import ordered_id
 from tollhouse.core.price import Usage
 from tollhouse.flows import fund
-from tollhouse.flows.operation import Admit, Outcome, Settle
+from tollhouse.flows.operation import Admit, Answered, Outcome, Settle
 from tollhouse.flows.spend import Teller
 from tollhouse.store import organization as organizations
 from tollhouse.store.db import OperatorTx
@@ -29,6 +29,7 @@ SANDBOX_PRICE, GPT_PRICE = 65_000, 350_000
 INPUT_PRICE = 12_500
 TOKENS = 1_100
 DONE = Outcome("done", first_byte_ms=5, duration_ms=20)
+BY = Answered("sandbox", "sandbox", 1, "provider")
 FAILED = Outcome("failed", error="the provider refused")
 
 
@@ -109,7 +110,7 @@ def ask(
 
 def settle(organization_id: UUID, reservation_id: UUID, usage: Usage | None = None) -> Settle:
     """All that the usual ask may use, if nothing else is said."""
-    return Settle(organization_id, reservation_id, usage or Usage(1_000, 100), DONE, "sandbox")
+    return Settle(organization_id, reservation_id, usage or Usage(1_000, 100), DONE, BY)
 
 
 async def answer(teller: Teller, operation: Any) -> Any:

@@ -188,7 +188,7 @@ async def test_a_use_of_a_capability_counts_as_tokens_and_not_as_a_message(
     admitted: Any = await teller.do(use)
     assert await used(books, rule) == [(0, 1)]
     finished = settle(hers, admitted.id, Usage(90, 11))
-    finished.outcome = finished.provider_id = None
+    finished.outcome = finished.by = None
     await teller.do(finished)
     assert await used(books, rule) == [(101, 0)]
     again = replace(use)

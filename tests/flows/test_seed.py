@@ -473,7 +473,7 @@ async def test_a_vendors_key_is_stored_sealed_and_opens_with_the_secret(url: str
 
 async def test_a_connection_counts_in_the_catalogue_at_the_address_that_was_given(url: str) -> None:
     await seed(url, with_vendors(VendorConnectionInput("vllm", "http://gpu:8000/v1", None)), NOON)
-    connection = (await loaded(url)).connections["vllm"]
+    (connection,) = (await loaded(url)).connections["vllm"]
     assert (connection.base_url, connection.key_ciphertext, connection.protocol) == (
         "http://gpu:8000/v1",
         None,

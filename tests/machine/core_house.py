@@ -100,7 +100,7 @@ class CoreHouse:
         now = self._now()
         plan = CATALOGUE.plans[self.standing.plan_id]
         ask = Ask(ORGANIZATION, None, ORGANIZATION, "api", CreditsWant(micros))
-        facts = Facts(now, plan, False, None, False, CATALOGUE, "test")
+        facts = Facts(now, plan, False, None, frozenset(), CATALOGUE, "test")
         before = self.balance.spendable_micros
         try:
             hold = decide(ask, facts, Takes([], []), self.account, Windows(), Rates()).hold

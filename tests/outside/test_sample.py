@@ -67,7 +67,7 @@ SCHEMAS = st.recursive(PLAIN, lambda inner: objects(inner) | arrays(inner) | cho
 
 async def answered(text: str, form: Any, **options: Any) -> tuple[int, Any]:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], "response_format": form, **options}
-    reply = await Sandbox(token_delay_ms=0).chat(json.dumps(body).encode(), stream=False)
+    reply = await Sandbox(token_delay_ms=0).send("chat", "m", json.dumps(body).encode(), stream=False)
     return reply.status, json.loads(await reply.read(1 << 20))
 
 
@@ -192,7 +192,7 @@ async def test_a_maximum_and_a_directive_cut_json_like_any_answer() -> None:
 async def test_a_stream_says_the_same_json() -> None:
     _, answer = await answered("Where?", form_of(POINT))
     body = {"model": "m", "messages": [{"role": "user", "content": "Where?"}], "response_format": form_of(POINT)}
-    reply = await Sandbox(token_delay_ms=0).chat(json.dumps(body | {"stream": True}).encode(), stream=True)
+    reply = await Sandbox(token_delay_ms=0).send("chat", "m", json.dumps(body | {"stream": True}).encode(), stream=True)
     *parts, _ = (b"".join([segment async for segment in reply.segments()])).removesuffix(b"\n\n").split(b"\n\n")
     chunks = [json.loads(part.removeprefix(b"data: ")) for part in parts]
     said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)

@@ -22,13 +22,13 @@ def ask(text: str, **options: Any) -> dict[str, Any]:
 
 
 async def plain(request: dict[str, Any]) -> tuple[int, Any]:
-    reply = await Sandbox().chat(json.dumps(request).encode(), stream=False)
+    reply = await Sandbox().send("chat", "m", json.dumps(request).encode(), stream=False)
     return reply.status, json.loads(await reply.read(MEGABYTE))
 
 
 async def raw_stream(request: dict[str, Any]) -> bytes:
     body = json.dumps(request | {"stream": True}).encode()
-    reply = await Sandbox(token_delay_ms=0).chat(body, stream=True)
+    reply = await Sandbox(token_delay_ms=0).send("chat", "m", body, stream=True)
     return b"".join([segment async for segment in reply.segments()])
 
 
@@ -41,7 +41,7 @@ async def events(request: dict[str, Any]) -> list[Any]:
 
 async def streamed_until_fault(text: str, **options: Any) -> tuple[list[str], BaseException | None]:
     body = json.dumps(ask(text, stream=True, **options)).encode()
-    reply = await Sandbox(token_delay_ms=0, deadlines=SHORT).chat(body, stream=True)
+    reply = await Sandbox(token_delay_ms=0, deadlines=SHORT).send("chat", "m", body, stream=True)
     received: list[str] = []
     try:
         async for segment in reply.segments():
@@ -181,7 +181,7 @@ async def test_only_the_last_user_message_directs() -> None:
     ],
 )
 async def test_a_request_that_cannot_be_answered_is_a_400_with_a_reason(body: bytes) -> None:
-    reply = await Sandbox().chat(body, stream=False)
+    reply = await Sandbox().send("chat", "m", body, stream=False)
     error = json.loads(await reply.read(MEGABYTE))["error"]
     assert (reply.status, error["type"]) == (400, "invalid_request_error")
     assert error["message"].endswith(".")
@@ -190,7 +190,9 @@ async def test_a_request_that_cannot_be_answered_is_a_400_with_a_reason(body: by
 @pytest.mark.parametrize("stream", [False, True])
 async def test_refuse_is_no_connection(stream: bool) -> None:
     with pytest.raises(ProviderUnreachable):
-        await Sandbox().chat(json.dumps(ask("sandbox:fault=refuse", stream=stream)).encode(), stream=stream)
+        await Sandbox().send(
+            "chat", "m", json.dumps(ask("sandbox:fault=refuse", stream=stream)).encode(), stream=stream
+        )
 
 
 @pytest.mark.parametrize("status", [400, 429, 503, 529])
@@ -201,20 +203,20 @@ async def test_status_is_an_error_body_in_openais_shape(status: int) -> None:
 
 
 async def test_garbage_is_a_page_of_html_with_status_200() -> None:
-    reply = await Sandbox().chat(json.dumps(ask("sandbox:fault=garbage")).encode(), stream=False)
+    reply = await Sandbox().send("chat", "m", json.dumps(ask("sandbox:fault=garbage")).encode(), stream=False)
     assert (reply.status, reply.content_type) == (200, "text/html")
     assert (await reply.read(MEGABYTE)).startswith(b"<html>")
 
 
 async def test_hang_lasts_until_the_first_byte_deadline() -> None:
     with pytest.raises(ProviderTimeout) as late:
-        await Sandbox(deadlines=SHORT).chat(json.dumps(ask("sandbox:fault=hang")).encode(), stream=False)
+        await Sandbox(deadlines=SHORT).send("chat", "m", json.dumps(ask("sandbox:fault=hang")).encode(), stream=False)
     assert late.value.phase == "first_byte"
 
 
 async def test_a_first_byte_later_than_the_deadline_never_comes() -> None:
     with pytest.raises(ProviderTimeout):
-        await Sandbox(deadlines=SHORT).chat(json.dumps(ask("sandbox:first=60")).encode(), stream=False)
+        await Sandbox(deadlines=SHORT).send("chat", "m", json.dumps(ask("sandbox:first=60")).encode(), stream=False)
 
 
 async def test_cut_breaks_the_stream_after_n_tokens_without_any_ending() -> None:
@@ -248,7 +250,7 @@ async def test_a_slow_stream_ends_at_the_total_deadline() -> None:
 @pytest.mark.parametrize("fault", ["cut:4", "stall:4"])
 async def test_a_plain_answer_breaks_in_the_middle(fault: str) -> None:
     body = json.dumps(ask(f"sandbox:fault={fault}")).encode()
-    reply = await Sandbox(deadlines=SHORT).chat(body, stream=False)
+    reply = await Sandbox(deadlines=SHORT).send("chat", "m", body, stream=False)
     with pytest.raises((ReplyBroken, ProviderTimeout)):
         await reply.read(MEGABYTE)
 
@@ -261,13 +263,13 @@ async def test_nousage_leaves_out_the_usage_and_nothing_else() -> None:
 
 
 async def test_an_answer_beyond_the_cap_is_refused() -> None:
-    reply = await Sandbox().chat(json.dumps(ask("sandbox:tokens=1000")).encode(), stream=False)
+    reply = await Sandbox().send("chat", "m", json.dumps(ask("sandbox:tokens=1000")).encode(), stream=False)
     with pytest.raises(ReplyTooLarge):
         await reply.read(500)
 
 
 async def test_a_closed_reply_gives_no_more() -> None:
-    reply = await Sandbox(token_delay_ms=0).chat(json.dumps(ask("hi", stream=True)).encode(), stream=True)
+    reply = await Sandbox(token_delay_ms=0).send("chat", "m", json.dumps(ask("hi", stream=True)).encode(), stream=True)
     segments = aiter(reply.segments())
     await anext(segments)
     await reply.close()

@@ -5,9 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from tollhouse import __version__
-from tollhouse.api import access, ai, capability, credits, limit, operator, problem, reservation
+from tollhouse.api import access, ai, capability, connection, credits, limit, operator, problem, reservation, settings
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
+from tollhouse.core.vault import Keyring
+from tollhouse.flows.connection import Policy
 
 CARRIERS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -15,8 +17,9 @@ CARRIERS = {
 }
 
 
-def build(state: State) -> FastAPI:
-    """The app for /api and /openapi.json. Its documentation pages are off: they would load scripts from elsewhere."""
+def build(state: State, policy: Policy | None = None) -> FastAPI:
+    """The app for /api and /openapi.json. Its documentation pages are off: they would load scripts from elsewhere.
+    Without a policy connections lead nowhere private but in test mode, and keys are sealed under the state's secret."""
     refusals = {"default": {"model": ProblemView, "description": "A refusal, as application/problem+json."}}
     app = FastAPI(
         title="Tollhouse",
@@ -28,12 +31,16 @@ def build(state: State) -> FastAPI:
         responses=refusals,  # type: ignore[arg-type]  # FastAPI's type says int for what OpenAPI calls "default"
     )
     app.state.tollhouse = state
+    app.state.connection_policy = policy or Policy(Keyring(state.secret), state.mode)
     problem.install(app, state.clock)
     app.include_router(credits.router)
     app.include_router(reservation.router)
     app.include_router(access.router)
     app.include_router(operator.router)
     app.include_router(limit.router)
+    app.include_router(connection.operator_router)
+    app.include_router(connection.organization_router)
+    app.include_router(settings.router)
     app.include_router(capability.router)
     app.include_router(ai.router)
     document = app.openapi

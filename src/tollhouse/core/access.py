@@ -6,26 +6,29 @@ admission takes everything at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
+from uuid import UUID
 
 from tollhouse.core import errors
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
-from tollhouse.core.catalogue import Capability, Catalogue, Offer, Quality
+from tollhouse.core.catalogue import Capability, Quality
+from tollhouse.core.choice import Choice, choices, choices_of_use, offered, usable, ways
 from tollhouse.core.credit import Account, Hold
 from tollhouse.core.key import Scope
 from tollhouse.core.limits import Takes
 from tollhouse.core.period import end_of
-from tollhouse.core.price import Quote, Usage
+from tollhouse.core.price import Quote
 from tollhouse.core.quota import Take, Windows
 from tollhouse.core.rate import Rates, RateTake
-from tollhouse.core.routing import Model, Route, route_of
+from tollhouse.core.routing import Model, Route
 
 # An answer cut shorter than this by the balance helps nobody: the call is refused instead.
 OUTPUT_TOKENS_MIN = 256
 # What a use of unknown size takes from the tokens until it is settled: enough to find the quota exhausted.
 UNKNOWN_TOKENS = 1
+CANDIDATES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,38 @@ class LimitState:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """Which model, who answers for it, and what it costs. `output_tokens` is the most per answer and is sent to the
-    provider as such; None for a use of unknown size. Capability and quality when it is a use of one."""
+class Candidate:
+    """A model that may answer, over which route, and what it costs. `output_tokens` is the most per answer and is sent
+    to the provider as such; None for a use of unknown size."""
 
     model: Model
     route: Route
     quote: Quote
     output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Which model, who answers for it, and what it costs: those of the candidate that is asked first. `others` are
+    asked one after another when the one before fails before its first byte. `asked` is what the caller named: a model,
+    "auto" or a capability; `reason` why another model than the one named is asked. Capability and quality when it is a
+    use of one."""
+
+    model: Model
+    route: Route
+    quote: Quote
+    output_tokens: int | None
+    others: tuple[Candidate, ...]
+    asked: str
+    reason: str | None = None
+    experiment_id: UUID | None = None
     capability: Capability | None = None
     quality: Quality | None = None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All in the order in which they are asked."""
+        return (Candidate(self.model, self.route, self.quote, self.output_tokens), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,39 +140,125 @@ def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windo
 def _weigh_call(
     ask: Ask, want: CallWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
 ) -> Weighed:
-    size = want.size
-    model = _model(want, facts)
+    """The first choice that limits and credits allow; when none is, why the first one is not."""
+    first_refusal: errors.TollhouseError | None = None
+    for choice, its_takes in zip(choices(ask, want, facts), takes.each, strict=True):
+        try:
+            return _weigh_choice(ask, want, choice, facts, its_takes, account, windows, rates)
+        except errors.TollhouseError as refusal:
+            first_refusal = first_refusal or refusal
+    assert first_refusal is not None  # there is a choice at least
+    raise first_refusal
+
+
+def _weigh_choice(
+    ask: Ask, want: CallWant, choice: Choice, facts: Facts, takes: Takes, account: Account, windows: Windows,
+    rates: Rates,
+) -> Weighed:  # fmt: skip
+    size, model = want.size, choice.model
     quote = quote_of(ask, model.id, facts)
-    route = _route(ask, model, facts)
-    given = _input_tokens(size, route)
+    routes = ways(ask, model, facts)
+    if not routes:
+        raise errors.NotConnected(model.id, model.provider_id)
+    given = _input_tokens(size, routes[0])
     trial = _trial(model, takes.windows, windows)
     rates.check(takes.rates, facts.now)
     wanted = output_wanted(size, facts, model)
     least = min(wanted, OUTPUT_TOKENS_MIN)
     windows.check(takes.windows, given + least * want.answers)
-    output, amount = _amount(given, want.answers, wanted, quote, account)
+    first = over(quote, routes[0])
+    output, amount = _amount(given, want.answers, wanted, first, account)
+    if first is not quote and not routes[-1].own_key:
+        amount = _with_room(amount, quote.most_micros(given, output * want.answers), account)
     tokens = given + output * want.answers
     windows.check(takes.windows, tokens)
-    terms = Terms(model, route, quote, output)
+    others = _others(ask, want, model, routes, quote, facts, (output, amount))
+    terms = Terms(model, routes[0], first, output, others, want.model_id, choice.reason, choice.experiment_id)
     return Weighed(terms, quote.charged, amount, tokens, takes.windows, takes.rates, trial)
+
+
+def _with_room(amount: int, dearest: int, account: Account) -> int:
+    """Over its own connection a call costs the organisation little. Where the balance has it, what it costs over the
+    platform's is reserved, so that this can answer when the other fails."""
+    return dearest if amount < dearest <= account.balance.spendable_micros else amount
+
+
+def _others(
+    ask: Ask, want: CallWant, model: Model, routes: Sequence[Route], quote: Quote, facts: Facts, held: tuple[int, int]
+) -> tuple[Candidate, ...]:
+    """Who is asked when the first fails: the other connections of its model, then the system default, each with as many
+    tokens of output as what is `held` for the first (tokens, micro-credits) can pay. What the sandbox makes up never
+    stands in for an answer that was asked of a provider, nor the other way round."""
+    if not ask.here:
+        return ()
+    ahead = [(model, route, quote) for route in routes[1:CANDIDATES_MAX]]
+    default = facts.catalogue.default
+    if want.fallback and default is not None and default.id != model.id and want.kind == "chat":
+        made_up = routes[0].connection is None
+        found = [one for one in ways(ask, default, facts) if (one.connection is None) == made_up]
+        if found and usable(ask, default, facts):
+            its_quote = quote_of(ask, default.id, facts)
+            ahead = [*ahead[: CANDIDATES_MAX - 2], *((default, route, its_quote) for route in found)]
+    candidates = (_candidate(want, *one, facts, held) for one in ahead[: CANDIDATES_MAX - 1])
+    return tuple(one for one in candidates if one is not None)
+
+
+def _candidate(
+    want: CallWant, model: Model, route: Route, quote: Quote, facts: Facts, held: tuple[int, int]
+) -> Candidate | None:
+    """The candidate with what is held for the first one, None when that is not enough for a useful answer."""
+    output, amount = held
+    wanted = min(output, output_wanted(want.size, facts, model))
+    its_quote = over(quote, route)
+    given = _input_tokens(want.size, route)
+    affordable = its_quote.output_affordable(given, amount, wanted * want.answers) // want.answers
+    if affordable < min(wanted, OUTPUT_TOKENS_MIN):
+        return None
+    return Candidate(model, route, its_quote, affordable)
+
+
+def over(quote: Quote, route: Route) -> Quote:
+    """The quote of a call over this route: over the organisation's own connection a share of it is charged."""
+    return replace(quote, share_permille=quote.rate.own_key_permille) if route.own_key else quote
 
 
 def _weigh_capability(
     ask: Ask, want: CapabilityWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
 ) -> Weighed:
     capability, quality, models = offered(want, facts)
-    model, route = _first_usable(ask, models, facts)
-    quote = quote_of(ask, model.id, facts, quality.multiplier_permille)
-    tokens, output = UNKNOWN_TOKENS, None
+    found = choices_of_use(ask, want, quality.id, models, facts)
+    first, *others = _candidates_of_use(ask, want, found, quality, facts)
+    tokens = UNKNOWN_TOKENS
     if want.size is not None:
-        output = output_wanted(want.size, facts, model)
-        tokens = _input_tokens(want.size, route) + output
+        assert first.output_tokens is not None
+        tokens = _input_tokens(want.size, first.route) + first.output_tokens
     rates.check(takes.rates, facts.now)
     windows.check(takes.windows, tokens)
-    amount = capability.estimate_micros(quality) if quote.charged else 0
+    charged = first.quote.charged
+    amount = capability.estimate_micros(quality) if charged else 0
     _check_credits(amount, account)
-    terms = Terms(model, route, quote, output, capability, quality)
-    return Weighed(terms, quote.charged, amount, tokens, takes.windows, takes.rates, None)
+    terms = Terms(
+        first.model, first.route, first.quote, first.output_tokens, tuple(others), capability.id, found[0].reason,
+        found[0].experiment_id, capability, quality,
+    )  # fmt: skip
+    return Weighed(terms, charged, amount, tokens, takes.windows, takes.rates, None)
+
+
+def _candidates_of_use(
+    ask: Ask, want: CapabilityWant, found: Sequence[Choice], quality: Quality, facts: Facts
+) -> list[Candidate]:
+    """Every model of the offer over each of its routes; all with no more output than the first, which is what counts
+    against the limits. PriceUnknown when nothing says what a dollar is worth."""
+    ahead = [(choice.model, route) for choice in found for route in ways(ask, choice.model, facts)]
+    made_up, output = ahead[0][1].connection is None, None
+    candidates: list[Candidate] = []
+    for model, route in [one for one in ahead if (one[1].connection is None) == made_up]:
+        if want.size is not None:
+            wanted = output_wanted(want.size, facts, model)
+            output = wanted if output is None else min(output, wanted)
+        quote = over(quote_of(ask, model.id, facts, quality.multiplier_permille), route)
+        candidates.append(Candidate(model, route, quote, output))
+    return candidates[: CANDIDATES_MAX if ask.here else 1]
 
 
 def check_key(key: KeyFacts | None, needs: frozenset[Scope], now: datetime) -> None:
@@ -183,71 +294,6 @@ def quote_of(ask: Ask, model_id: str, facts: Facts, multiplier_permille: int = 1
     return Quote(price, rate, multiplier_permille, ask.channel in facts.plan.charged_channels)
 
 
-def find_capability(capability_id: str, catalogue: Catalogue) -> Capability:
-    """NotFound for one that does not exist or is switched off."""
-    capability = catalogue.capabilities.get(capability_id)
-    if capability is None or not capability.is_active:
-        known = ", ".join(sorted(one.id for one in catalogue.capabilities.values() if one.is_active))
-        raise errors.NotFound(f"There is no capability {capability_id[:80]!r} here. There are: {known or 'none'}.")
-    return capability
-
-
-def offered(want: CapabilityWant, facts: Facts) -> tuple[Capability, Quality, tuple[str, ...]]:
-    """The capability, the quality and the models in their order; CapabilityDenied when the plan has it not."""
-    catalogue = facts.catalogue
-    capability = find_capability(want.capability_id, catalogue)
-    if want.quality_id is not None and want.quality_id not in catalogue.qualities:
-        known = ", ".join(catalogue.qualities)
-        raise errors.BadRequest(f"There is no quality {want.quality_id[:80]!r}. There are: {known}.", "quality")
-    offer = catalogue.offer(facts.plan, capability.id)
-    quality = _quality(want, offer, catalogue)
-    if offer is None or quality is None:
-        better = catalogue.lowest_plan_with(capability.id, want.quality_id, facts.plan)
-        raise errors.CapabilityDenied(
-            capability.id, want.quality_id, facts.plan.id, better.id if better else None,
-            better.price_cents if better else None,
-        )  # fmt: skip
-    return capability, quality, offer.levels[quality.id]
-
-
-def _quality(want: CapabilityWant, offer: Offer | None, catalogue: Catalogue) -> Quality | None:
-    if offer is None:
-        return None
-    wanted = [want.quality_id] if want.quality_id is not None else list(catalogue.qualities)
-    return next((catalogue.qualities[one] for one in wanted if one in offer.levels), None)
-
-
-def _first_usable(ask: Ask, models: tuple[str, ...], facts: Facts) -> tuple[Model, Route]:
-    """The first that is switched on, has a price and somebody to answer for it; else why the first one has not."""
-    refusals: list[errors.TollhouseError] = []
-    for model in map(facts.catalogue.models.__getitem__, models):
-        try:
-            if not model.enabled:
-                raise errors.ModelDisabled(model.id)
-            if facts.catalogue.price_at(model.id, facts.now) is None:
-                raise errors.PriceUnknown(model.id)
-            return model, _route(ask, model, facts)
-        except errors.TollhouseError as refusal:
-            refusals.append(refusal)
-    raise refusals[0] if refusals else errors.NotFound("No model is set for this quality. An operator can set one.")
-
-
-def _model(want: CallWant, facts: Facts) -> Model:
-    model = facts.catalogue.models.get(want.model_id)
-    if model is None or not model.selectable:
-        raise errors.ModelNotFound(want.model_id)
-    if not model.enabled:
-        raise errors.ModelDisabled(model.id)
-    return model
-
-
-def _route(ask: Ask, model: Model, facts: Facts) -> Route:
-    if not ask.here:
-        return Route(model.provider_id, None)
-    mode = facts.key.mode if facts.key else facts.mode
-    return route_of(model, mode, facts.mode, facts.catalogue.connections)
-
-
 def _input_tokens(size: Size, route: Route) -> int:
     """What the sandbox will count is known exactly; of others there is an upper bound."""
     if route.connection is None and size.sandbox_tokens is not None:
@@ -270,7 +316,9 @@ def _trial(model: Model, takes: Sequence[Take], windows: Windows) -> Take | None
 
 def output_wanted(size: Size, facts: Facts, model: Model) -> int:
     """The most output tokens per answer that the plan and the model allow. Without a maximum of the caller's the plan's
-    counts, never the model's alone."""
+    counts, never the model's alone. An embedding has none."""
+    if model.kind == "embedding":
+        return 0
     cap = min(facts.plan.max_output_tokens, model.max_output_tokens)
     return cap if size.output_tokens is None else min(cap, size.output_tokens)
 
@@ -278,15 +326,15 @@ def output_wanted(size: Size, facts: Facts, model: Model) -> int:
 def _amount(given: int, answers: int, wanted: int, quote: Quote, account: Account) -> tuple[int, int]:
     """The most output tokens per answer, and what the call may cost with them, in micro-credits: what is wanted,
     clamped to what the balance can pay, but not below what is of any use."""
-    amount = quote.charge_micros(Usage(given, wanted * answers))
+    amount = quote.most_micros(given, wanted * answers)
     spendable = account.balance.spendable_micros
     if amount <= spendable:
         return wanted, amount
     affordable = quote.output_affordable(given, spendable, wanted * answers) // answers
     least = min(wanted, OUTPUT_TOKENS_MIN)
     if affordable < least:
-        raise _insufficient(quote.charge_micros(Usage(given, least * answers)), account)
-    return affordable, quote.charge_micros(Usage(given, affordable * answers))
+        raise _insufficient(quote.most_micros(given, least * answers), account)
+    return affordable, quote.most_micros(given, affordable * answers)
 
 
 def _check_credits(amount: int, account: Account) -> None:

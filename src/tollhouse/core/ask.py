@@ -6,10 +6,13 @@ from typing import Literal
 from uuid import UUID
 
 from tollhouse.core.catalogue import Catalogue, Plan
+from tollhouse.core.complexity import Shape
 from tollhouse.core.key import Mode, Scope
 from tollhouse.core.quota import Rule
+from tollhouse.core.routing import Kind
 
 Channel = Literal["chat", "api", "capability"]
+AUTO = "auto"  # named in place of a model: the one that fits the question is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +32,26 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class CallWant:
-    """One call of one model; the output counts per answer (`answers` is OpenAI's n)."""
+    """One call of one model, or of the one that fits when `model_id` is "auto"; then `shape` is what is judged. The
+    output counts per answer (`answers` is OpenAI's n). `fallback` False: no other model may answer in its place."""
 
     model_id: str
     size: Size
     answers: int = 1
+    kind: Kind = "chat"
+    fallback: bool = True
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CapabilityWant:
-    """One use of a capability; the lowest quality when none is named. `size` is known when the call is made here."""
+    """One use of a capability; the lowest quality when none is named. `size` is known when the call is made here.
+    `model_id`: the one to ask first of those that serve this quality."""
 
     capability_id: str
     quality_id: str | None = None
     size: Size | None = None
+    model_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +88,15 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is true of the organisation and the key at `now`, the organisation's time. `entitled` is about the model of
-    a call; `rules` are the organisation's own limits."""
+    """What is true of the organisation and the key at `now`, the organisation's time. `entitled` are the premium models
+    that the subject has unlocked, of those that may come into question (core/choice.py); `rules` are the organisation's
+    own limits."""
 
     now: datetime
     plan: Plan
     suspended: bool
     key: KeyFacts | None
-    entitled: bool
+    entitled: frozenset[str]
     catalogue: Catalogue
     mode: Mode  # of the installation
     rules: tuple[Rule, ...] = ()

@@ -1,12 +1,14 @@
 """What is the same for every tenant: plans, models, prices, capabilities. Read whole, at one version."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from tollhouse.core.experiment import Experiment
 from tollhouse.core.price import Price, RateCard
-from tollhouse.core.routing import Connection, Model
+from tollhouse.core.routing import Connections, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +67,38 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Prices and rate cards newest first, qualities lowest first, plans by rank. `offers` are what each plan says of
-    its own, by plan and capability."""
+    """Prices and rate cards newest first, qualities lowest first, plans by rank, models in the order in which they are
+    shown. `offers` are what each plan says of its own, by plan and capability; `own_connections` are those of
+    organisations; `experiments` are those that have not ended, earliest first."""
 
     version: int
     plans: Mapping[str, Plan]
     models: Mapping[str, Model]
     prices: Mapping[str, tuple[Price, ...]]
     rates: tuple[RateCard, ...]
-    connections: Mapping[str, Connection]  # of the platform, by provider
+    connections: Connections  # of the platform
     qualities: Mapping[str, Quality] = field(default_factory=dict)
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
     offers: Mapping[str, Mapping[str, Offer]] = field(default_factory=dict)
+    own_connections: Mapping[UUID, Connections] = field(default_factory=dict)
+    experiments: tuple[Experiment, ...] = ()
+    default: Model | None = field(init=False, default=None, compare=False)  # of the system: asked last of all
+
+    def __post_init__(self) -> None:
+        found = next((model for model in self.models.values() if model.is_default), None)
+        object.__setattr__(self, "default", found)
 
     def price_at(self, model_id: str, now: datetime) -> Price | None:
         return next((price for price in self.prices.get(model_id, ()) if price.effective_from <= now), None)
 
     def rate_at(self, now: datetime) -> RateCard | None:
         return next((rate for rate in self.rates if rate.effective_from <= now), None)
+
+    def quality_at(self, quality_id: str, now: datetime) -> Quality:
+        """The quality with the multiplier in force: the rate card's, where it names one."""
+        quality, rate = self.qualities[quality_id], self.rate_at(now)
+        multiplier = rate.multipliers.get(quality_id) if rate is not None else None
+        return quality if multiplier is None else replace(quality, multiplier_permille=multiplier)
 
     def offer(self, plan: Plan, capability_id: str) -> Offer | None:
         """What the plan offers of the capability."""

@@ -4,13 +4,13 @@ same facts; nothing is taken."""
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tollhouse.core.access import Weighed, offered, output_wanted, quote_of, weigh
-from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
+from tollhouse.core.access import Weighed, output_wanted, quote_of, weigh
+from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, CreditsWant, Facts, Want
+from tollhouse.core.choice import Choice, choices, offered
 from tollhouse.core.credit import Account
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.limits import Takes
 from tollhouse.core.period import end_of
-from tollhouse.core.price import Usage
 from tollhouse.core.quota import Windows
 from tollhouse.core.rate import Rate, Rates
 
@@ -70,7 +70,7 @@ def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Win
     if isinstance(ask.want, CapabilityWant) and ask.want.capability_id in facts.catalogue.capabilities:
         for quality in facts.catalogue.qualities.values():
             one = replace(ask, want=replace(ask.want, quality_id=quality.id))
-            outcome, models = tried(one), _models(one.want, facts)
+            outcome, models = tried(one), _models(one, one.want, facts)
             refusal = outcome if isinstance(outcome, TollhouseError) else None
             levels.append(Level(quality.id, quality.name, bool(models), _estimate(one, facts) or 0, models, refusal))
     refusal = found if isinstance(found, TollhouseError) else None
@@ -78,7 +78,7 @@ def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Win
     return Explanation(
         refusal=refusal,
         model_id=terms.model.id if terms else None,
-        models=_models(ask.want, facts),
+        models=_models(ask, ask.want, facts),
         levels=tuple(levels),
         estimated_micros=found.amount_micros if isinstance(found, Weighed) else _estimate(ask, facts),
         spendable_micros=account.balance.spendable_micros,
@@ -86,8 +86,11 @@ def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Win
     )
 
 
-def _models(want: CallWant | CapabilityWant | CreditsWant, facts: Facts) -> tuple[str, ...]:
+def _models(ask: Ask, want: Want, facts: Facts) -> tuple[str, ...]:
+    """The models that may answer, in their order."""
     match want:
+        case CallWant(model_id) if model_id == AUTO:
+            return tuple(one.model.id for one in _chosen(ask, want, facts))
         case CallWant(model_id):
             return (model_id,) if model_id in facts.catalogue.models else ()
         case CapabilityWant():
@@ -108,19 +111,27 @@ def _estimate(ask: Ask, facts: Facts) -> int | None:
         case CapabilityWant(capability_id, quality_id):
             capability, offer = catalogue.capabilities.get(capability_id), catalogue.offer(facts.plan, capability_id)
             lowest = (one for one in catalogue.qualities if offer is None or one in offer.levels)
-            quality = catalogue.qualities.get(quality_id or next(lowest, ""))
-            if capability is None or quality is None:
+            found = quality_id or next(lowest, "")
+            if capability is None or found not in catalogue.qualities:
                 return None
-            return capability.estimate_micros(quality) if charged else 0
+            return capability.estimate_micros(catalogue.quality_at(found, facts.now)) if charged else 0
         case CallWant(model_id, size, answers):
-            model = catalogue.models.get(model_id)
+            chosen = _chosen(ask, ask.want, facts)
+            model = chosen[0].model if chosen else catalogue.models.get(model_id)
             if model is None:
                 return None
             try:
-                quote = quote_of(ask, model_id, facts)
+                quote = quote_of(ask, model.id, facts)
             except TollhouseError:
                 return None
-            return quote.charge_micros(Usage(size.input_tokens, output_wanted(size, facts, model) * answers))
+            return quote.most_micros(size.input_tokens, output_wanted(size, facts, model) * answers)
+
+
+def _chosen(ask: Ask, want: CallWant, facts: Facts) -> tuple[Choice, ...]:
+    try:
+        return choices(ask, want, facts)
+    except TollhouseError:
+        return ()
 
 
 def _limits(facts: Facts, takes: Takes, windows: Windows, rates: Rates) -> list[LimitLeft]:

@@ -2,28 +2,39 @@
 of the organisation's own rules."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.catalogue import Catalogue
+from tollhouse.core.choice import choices, unlocked
+from tollhouse.core.errors import TollhouseError
 from tollhouse.core.period import start_of
 from tollhouse.core.quota import Counter, Rule, Take, counter
 from tollhouse.core.rate import RateTake, rate_id
+from tollhouse.core.routing import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What an ask takes from each counter and each rate; how many tokens is known once the output is."""
+    """What an ask takes from each counter and each rate; how many tokens is known once the output is. `others` are what
+    it takes with each of the next choices, where there are several models to choose from."""
 
     windows: Sequence[Take]
     rates: Sequence[RateTake]
+    others: tuple["Takes", ...] = ()
+
+    @property
+    def each(self) -> tuple["Takes", ...]:
+        """With each choice, in their order."""
+        return (self, *self.others)
 
 
 def counters_of(ask: Ask, catalogue: Catalogue, now: datetime) -> tuple[Counter, ...]:
-    """Every counter that counts anyway, limited or not, so that a plan's limit set later finds the truth."""
+    """Every counter that counts anyway, limited or not, so that a plan's limit set later finds the truth; of a call
+    those with the model that it names."""
     day = start_of("day", now)
     match ask.want:
         case CallWant(model_id):
@@ -69,18 +80,37 @@ def rates_of(ask: Ask) -> tuple[UUID, ...]:
 
 def takes_of(ask: Ask, facts: Facts) -> Takes:
     """What it takes, with the limits in force."""
-    counters, plan = counters_of(ask, facts.catalogue, facts.now), facts.plan
     match ask.want:
-        case CallWant(model_id) if counters:
-            model = facts.catalogue.models[model_id]
-            most = plan.daily_messages, model.daily_messages, plan.monthly_tokens, model.trial_messages
-            whose = ask.organization_id, ask.subject_id, model_id, model.tier, start_of("day", facts.now)
-            takes = Takes(_call_takes(whose, most[:3] if facts.entitled else most), ())
-        case CapabilityWant(capability_id) if counters:
-            takes = _capability_takes(ask, capability_id, counters, facts)
-        case _:
+        case CallWant():
+            try:
+                models = [one.model for one in choices(ask, ask.want, facts)]
+            except TollhouseError:  # it will be refused: what it would have taken is told to those who ask first
+                models = [model] if (model := facts.catalogue.models.get(ask.want.model_id)) else []
+            if not models:
+                return Takes((), ())
+            first, *others = [_takes_of_call(ask, ask.want, model, facts) for model in models]
+            return replace(first, others=tuple(others)) if others else first
+        case CapabilityWant(capability_id):
+            return _with_rules(_capability_takes(ask, capability_id, facts), ask, facts, None)
+        case CreditsWant():
             return Takes((), ())
-    return _with_rules(takes, ask, facts) if facts.rules else takes
+
+
+def takes_of_model(ask: Ask, model: Model, facts: Facts) -> Takes:
+    """What a call takes that is bound to this model alone: when it answers in place of another."""
+    assert isinstance(ask.want, CallWant)
+    takes = _takes_of_call(ask, ask.want, model, facts)
+    return Takes(
+        [take for take in takes.windows if take.counter.model_id], [take for take in takes.rates if take.model_id]
+    )
+
+
+def _takes_of_call(ask: Ask, want: CallWant, model: Model, facts: Facts) -> Takes:
+    plan = facts.plan
+    most = plan.daily_messages, model.daily_messages, plan.monthly_tokens, model.trial_messages
+    whose = ask.organization_id, ask.subject_id, model.id, model.tier, start_of("day", facts.now)
+    takes = Takes(_call_takes(whose, most[:3] if unlocked(model, facts, want.model_id) else most), ())
+    return _with_rules(takes, ask, facts, model.id)
 
 
 _CALL_SCOPES = "user", "user", "organization", "user"
@@ -94,10 +124,10 @@ def _call_takes(whose: tuple[UUID, UUID, str, str, datetime], most: tuple[int | 
     )
 
 
-def _capability_takes(ask: Ask, capability_id: str, counters: tuple[Counter, ...], facts: Facts) -> Takes:
+def _capability_takes(ask: Ask, capability_id: str, facts: Facts) -> Takes:
     offer = facts.catalogue.offer(facts.plan, capability_id)
     a_minute, a_day = (offer.requests_per_minute, offer.requests_per_day) if offer else (None, None)
-    requests, tokens = counters
+    requests, tokens = _of_capability(ask.organization_id, capability_id, start_of("day", facts.now))
     rates = []
     if a_minute is not None:
         id_ = rate_id(ask.organization_id, capability_id, None)
@@ -109,10 +139,12 @@ def _capability_takes(ask: Ask, capability_id: str, counters: tuple[Counter, ...
     return Takes(windows, rates)
 
 
-def _with_rules(takes: Takes, ask: Ask, facts: Facts) -> Takes:
-    """And the organisation's own rules that bind this ask. Messages are calls of models; a minute of them is a rate."""
+def _with_rules(takes: Takes, ask: Ask, facts: Facts, called: str | None) -> Takes:
+    """And the organisation's own rules that bind this ask, which calls this model or is no call. Messages are calls of
+    models; a minute of them is a rate."""
+    if not facts.rules:
+        return takes
     windows, rates = [*takes.windows], [*takes.rates]
-    called = ask.want.model_id if isinstance(ask.want, CallWant) else None
     for rule, subject_id in _binding(ask, facts, called):
         if rule.meter == "messages" and rule.period == "minute":
             id_ = rate_id(subject_id, "", rule.id)

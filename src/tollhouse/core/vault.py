@@ -1,7 +1,11 @@
 """Provider keys at rest: AES-256-GCM under a key derived from the installation's secret, bound to their connection.
 
-A sealed text is one byte of version, 12 bytes of nonce, then the ciphertext with its tag of 16 bytes."""
+A sealed text is one byte of version, 12 bytes of nonce, then the ciphertext with its tag of 16 bytes. It does not say
+under which secret it was sealed: whoever opens it tries those that the installation has, and only the right one fits.
+"""
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -19,6 +23,30 @@ class SealBroken(Exception):
     """A sealed text cannot be opened; the message says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The installation's secrets: `current` seals, and what was sealed under a `previous` one still opens."""
+
+    current: bytes = field(repr=False)
+    previous: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def seal(self, text: str, associated: bytes, nonce: bytes) -> bytes:
+        return seal(self.current, text, associated, nonce)
+
+    def open(self, sealed: bytes, associated: bytes) -> str:
+        """The text again. SealBroken when none of the secrets fits."""
+        for secret in (self.current, *self.previous):
+            if (text := _opened(secret, sealed, associated)) is not None:
+                return text
+        raise _none_fits()
+
+    def renewed(self, sealed: bytes, associated: bytes, nonce: bytes) -> bytes | None:
+        """The same text sealed under the current secret; None when it is already. SealBroken when no secret fits."""
+        if _opened(self.current, sealed, associated) is not None:
+            return None
+        return self.seal(self.open(sealed, associated), associated, nonce)
+
+
 def association(organization_id: UUID, provider_id: str) -> bytes:
     """What a provider's key is bound to: a ciphertext copied to another organisation or provider does not open."""
     return organization_id.bytes + provider_id.encode()
@@ -33,6 +61,22 @@ def seal(secret: bytes, text: str, associated: bytes, nonce: bytes) -> bytes:
 
 def open_sealed(secret: bytes, sealed: bytes, associated: bytes) -> str:
     """The text again. SealBroken when the secret or the association is another one, or a single bit has changed."""
+    text = _opened(secret, sealed, associated)
+    if text is None:
+        raise _none_fits()
+    return text
+
+
+def _none_fits() -> SealBroken:
+    return SealBroken(
+        "This stored provider key cannot be opened: it was sealed under another TOLLHOUSE_SECRET_KEY, or was "
+        "changed since. Name the secret it was sealed under in TOLLHOUSE_PREVIOUS_SECRET_KEYS, or enter the "
+        "provider's key again."
+    )
+
+
+def _opened(secret: bytes, sealed: bytes, associated: bytes) -> str | None:
+    """None when it does not fit. SealBroken for a form that nobody here reads, whatever the secret."""
     version, nonce, rest = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
     if version != VERSION or len(rest) < _TAG_BYTES:
         raise SealBroken(
@@ -42,11 +86,10 @@ def open_sealed(secret: bytes, sealed: bytes, associated: bytes) -> str:
     try:
         return _cipher(secret).decrypt(nonce, rest, VERSION + associated).decode()
     except InvalidTag:
-        raise SealBroken(
-            "This stored provider key cannot be opened: it was sealed under another TOLLHOUSE_SECRET_KEY, or was "
-            "changed since. Set the secret it was sealed under, or enter the provider's key again."
-        ) from None
+        return None
 
 
+# Deriving takes longer than opening, and an installation has one secret, or a few.
+@lru_cache(maxsize=16)
 def _cipher(secret: bytes) -> AESGCM:
     return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL).derive(secret))

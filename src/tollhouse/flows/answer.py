@@ -24,15 +24,20 @@ from tollhouse.core.errors import (
 )
 from tollhouse.core.explain import explain
 from tollhouse.core.key import end_user_id, ordered_id
+from tollhouse.core.limits import Takes
 from tollhouse.core.price import Quote, Stated, Usage
+from tollhouse.flows.attempt import attempt, taken_from
 from tollhouse.flows.batch import Batch, Desk, record_key
 from tollhouse.flows.operation import (
     Admit,
     Admitted,
+    Answered,
     AnyOperation,
+    Attempt,
     Bearer,
     CatchUp,
     Explain,
+    Keeps,
     Outcome,
     Reap,
     Release,
@@ -44,6 +49,7 @@ from tollhouse.flows.operation import (
     Settled,
 )
 from tollhouse.flows.reserved import Reserved
+from tollhouse.store import attempt as attempts
 from tollhouse.store import call as calls
 from tollhouse.store.call import OpenReservation
 from tollhouse.store.idempotency import Record, RecordKey
@@ -62,6 +68,10 @@ def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
         match operation:
             case Admit():
                 return _admit(batch, desk, number, operation)
+            case Attempt():
+                reservation = _find(desk, operation.reservation_id)
+                attempt(batch, desk, reservation, batch.moves.get(number, Takes((), ())), operation)
+                return None
             case Settle():
                 _check_bearer(batch, desk, number, operation.bearer)
                 return _settle(batch, desk, operation)
@@ -107,7 +117,8 @@ def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted 
     amount, available = admission.hold.amount_micros, desk.account.balance.available_micros
     expires_at = desk.now + operation.lease
     admitted = Admitted(
-        id_, operation.organization_id, admission, amount, available, desk.now, expires_at, batch.catalogue
+        id_, operation.organization_id, admission, amount, available, desk.now, expires_at, batch.catalogue,
+        Keeps(desk.locked.cache_ttl_s, desk.locked.stores_content),
     )  # fmt: skip
     _open(batch, operation, admitted)
     if kept_as is not None and operation.endpoint is None:
@@ -128,10 +139,7 @@ def _stands(refusal: TollhouseError) -> bool:
 def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
     ask, admission = operation.ask, admitted.admission
     weighed, terms = admission.weighed, admission.weighed.terms
-    taken = tuple(
-        (take.counter.window_id, take.counter.meter, weighed.tokens if take.amount is None else take.amount)
-        for take in weighed.windows
-    )
+    taken = taken_from(weighed.windows, weighed.tokens)
     route = terms.route if terms else None
     batch.opened.append(
         calls.CallOpened(
@@ -144,9 +152,13 @@ def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
             stream=operation.stream,
             capability=terms.capability.id if terms and terms.capability else None,
             quality=terms.quality.id if terms and terms.quality else None,
+            asked_model=terms.asked if terms and terms.capability is None else None,
+            reason=terms.reason if terms else None,
+            experiment_id=terms.experiment_id if terms else None,
             model_id=terms.model.id if terms else None,
             provider_id=route.provider_id if route else None,
             connection_id=route.connection.id if route and route.connection else None,
+            own_key=route.own_key if route else False,
             input_tokens=_input_estimate(ask.want),
             price_version=terms.quote.price.version if terms else None,
             rate_version=terms.quote.rate.version if terms else None,
@@ -223,19 +235,24 @@ def _find(desk: Desk, reservation_id: UUID) -> OpenReservation:
     return reservation
 
 
-def _quote(batch: Batch, reservation: OpenReservation) -> Quote:
-    """The terms the reservation was made at."""
+def _quote(batch: Batch, reservation: OpenReservation, by: Answered | None) -> Quote:
+    """The terms the reservation was made at, of the model that was asked last. Where the organisation pays the provider
+    itself, or nobody does, a share of the charge is taken."""
     if reservation.model_id is None:
         raise BadRequest("This reservation was made in credits and has no price. Settle it in credits.", "usage")
+    if by is not None and by.model_id != reservation.model_id:
+        raise Conflict(f"This reservation is for {reservation.model_id!r}: say the attempt at {by.model_id!r} first.")
     prices = batch.catalogue.prices[reservation.model_id]
     price = next(one for one in prices if one.version == reservation.price_version)
     rate = next(one for one in batch.catalogue.rates if one.version == reservation.rate_version)
-    return Quote(price, rate, reservation.multiplier_permille, reservation.charged)
+    shares = {"provider": 1000, "own_key": rate.own_key_permille, "cache": rate.cache_hit_permille}
+    share = shares[by.origin if by else "provider"]
+    return Quote(price, rate, reservation.multiplier_permille, reservation.charged, share)
 
 
 def _settle(batch: Batch, desk: Desk, operation: Settle) -> Settled:
     reservation = _find(desk, operation.reservation_id)
-    settled = _book(batch, desk, reservation, operation.usage, operation.outcome, operation.provider_id, 1)
+    settled = _book(batch, desk, reservation, operation.usage, operation.outcome, operation.by)
     if operation.answer is not None and not settled.replayed:
         _keep_answer(batch, operation, settled)
     return settled
@@ -258,16 +275,17 @@ def _book(
     reservation: OpenReservation,
     usage: Usage | Stated,
     outcome: Outcome | None,
-    provider_id: str | None,
-    attempt: int,
+    by: Answered | None,
 ) -> Settled:
     """Charges what was used, once: a repeated settlement answers what the first one charged."""
     account, amount = desk.account, reservation.amount_micros
     if isinstance(usage, Stated):
         charge, cost, used = usage.charge_micros if reservation.charged else 0, 0, _NOTHING
     else:
-        quote = _quote(batch, reservation)
+        quote = _quote(batch, reservation, by)
         charge, cost, used = quote.charge_micros(usage), quote.cost_nanos(usage), usage
+        if by is not None and by.origin != "provider":
+            cost = 0  # to us
     late = reservation.state != "pending"
     if reservation.charged_micros is not None:
         charged, late = reservation.charged_micros, reservation.state != "settled"
@@ -277,7 +295,7 @@ def _book(
     else:
         account.settle(reservation.id, reservation.hold, charge, desk.now, "system")
         reservation.state = "settled"
-    for window_id, meter, taken in reservation.parts.windows:
+    for window_id, meter, taken, _ in reservation.parts.windows:
         desk.windows.settle(window_id, 0 if late else taken, used.tokens if meter == "tokens" else taken)
     reservation.charged_micros = charge
     batch.closed[reservation.id] = calls.CallClosed(
@@ -287,27 +305,30 @@ def _book(
         charge,
         desk.now,
         None,
-        *_ended(outcome, attempt),
+        *_ended(outcome, by.attempt if by else None),
         stated=isinstance(usage, Stated),
         usage_id=ordered_id(batch.now, os.urandom(10)),
         recorded_at=batch.now,
-        provider_id=provider_id,
+        provider_id=by.provider_id if by else None,
         input_tokens=used.input_tokens,
         cached_input_tokens=used.cached_input_tokens,
         output_tokens=used.output_tokens,
         reasoning_tokens=used.reasoning_tokens,
         estimated=used.estimated,
         cost_nanos=cost,
+        cache_write_tokens=used.cache_write_tokens,
+        origin=by.origin if by else "provider",
     )
     return Settled(charge, cost, charge - amount, account.balance.available_micros, late, replayed=False)
 
 
-def _ended(outcome: Outcome | None, attempt: int) -> calls.Ended:
-    """How request and attempt ended; of a call that the host application made there are none."""
+def _ended(outcome: Outcome | None, number: int | None) -> calls.Ended:
+    """How the request and its attempt of this number, or else the last one, ended; of a call that the host application
+    made there are none."""
     if outcome is None:
         return calls.Ended()
     return calls.Ended(
-        outcome.state, outcome.client_left, outcome.error, attempt,
+        outcome.state, outcome.client_left, outcome.error, number,
         {"done": "answered", "incomplete": "incomplete", "failed": "failed"}[outcome.state], outcome.status,
         outcome.first_byte_ms, outcome.duration_ms,
     )  # fmt: skip
@@ -317,7 +338,7 @@ def _release(batch: Batch, desk: Desk, operation: Release) -> Released:
     reservation = _find(desk, operation.reservation_id)
     pending = reservation.state == "pending"
     if pending:
-        _give_back(batch, desk, reservation, "released", operation.outcome, 1, operation.reason)
+        _give_back(batch, desk, reservation, "released", operation.outcome, operation.reason)
         kept_as = record_key(operation)
         if kept_as is not None:
             batch.dropped.add(kept_as)
@@ -333,16 +354,15 @@ def _give_back(
     reservation: OpenReservation,
     state: str,
     outcome: Outcome | None,
-    attempt: int,
     reason: str | None,
 ) -> None:
     desk.account.release(reservation.hold, desk.now)
-    for window_id, _, amount in reservation.parts.windows:
-        desk.windows.settle(window_id, amount, 0)
+    for part in reservation.parts.windows:
+        desk.windows.settle(part.window_id, part.amount, 0)
     reservation.state = state
     said = outcome.error if outcome is not None else reason
     batch.closed[reservation.id] = calls.CallClosed(
-        reservation.organization_id, reservation.id, state, None, desk.now, said, *_ended(outcome, attempt)
+        reservation.organization_id, reservation.id, state, None, desk.now, said, *_ended(outcome, None)
     )
 
 
@@ -351,7 +371,7 @@ def _renew(batch: Batch, desk: Desk, operation: Renew) -> Renewed:
     reservation = _find(desk, operation.reservation_id)
     if reservation.state == "pending":
         reservation.expires_at = max(reservation.expires_at, desk.now + operation.lease)
-        batch.renewed[reservation.id] = calls.Checkpoint(
+        batch.renewed[reservation.id] = attempts.Checkpoint(
             operation.organization_id, reservation.id, reservation.expires_at, operation.input_tokens,
             operation.output_tokens,
         )  # fmt: skip
@@ -366,8 +386,9 @@ def _reap(batch: Batch, desk: Desk, operation: Reap) -> bool:
         return False
     lost = desk.checkpoints.get(reservation.id)
     if lost is None:
-        _give_back(batch, desk, reservation, "expired", None, 1, "outlived its time")
+        _give_back(batch, desk, reservation, "expired", None, "outlived its time")
     else:
         usage = Usage(lost.input_tokens or 0, lost.output_tokens or 0, estimated=True)
-        _book(batch, desk, reservation, usage, _LOST, lost.provider_id, lost.number)
+        by = Answered(lost.model_id, lost.provider_id, lost.number, "own_key" if lost.own_key else "provider")
+        _book(batch, desk, reservation, usage, _LOST, by)
     return True

@@ -10,23 +10,26 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tollhouse.core.ask import Ask, CallWant, Facts, KeyFacts
+from tollhouse.core.ask import Ask, CallWant, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Catalogue
+from tollhouse.core.choice import in_question
 from tollhouse.core.credit import Account
 from tollhouse.core.key import Mode
-from tollhouse.core.limits import Takes, counters_of, rates_of, takes_of
+from tollhouse.core.limits import Takes, counters_of, rates_of, takes_of, takes_of_model
 from tollhouse.core.notice import crossed
 from tollhouse.core.quota import Window, Windows
 from tollhouse.core.rate import Rate, Rates
 from tollhouse.flows.fund import catch_up
-from tollhouse.flows.operation import Admit, AnyOperation, Explain, Reap, Release, Renew, Settle
+from tollhouse.flows.operation import Admit, AnyOperation, Attempt, Explain, Reap, Release, Renew, Settle
 from tollhouse.store import account as accounts
+from tollhouse.store import attempt as attempts
 from tollhouse.store import call as calls
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import idempotency, quota
 from tollhouse.store import notice as notices
 from tollhouse.store.account import GrantRow, Locked
-from tollhouse.store.call import CheckpointFound, OpenReservation
+from tollhouse.store.attempt import CheckpointFound
+from tollhouse.store.call import OpenReservation
 from tollhouse.store.db import TellerTx
 from tollhouse.store.exchange import run
 from tollhouse.store.idempotency import Record, RecordKey
@@ -67,10 +70,12 @@ class Batch:
     desks: dict[UUID, Desk]
     keys: dict[int, KeyFacts | None] = field(default_factory=dict)  # by number of the operation
     asked: dict[int, Asked] = field(default_factory=dict)
+    moves: dict[int, Takes] = field(default_factory=dict)  # what an attempt at another model takes of that one's
     records: dict[RecordKey, Record] = field(default_factory=dict)
     opened: list[calls.CallOpened] = field(default_factory=list)
+    attempted: dict[UUID, attempts.AttemptOpened] = field(default_factory=dict)
     closed: dict[UUID, calls.CallClosed] = field(default_factory=dict)  # one row each: of several, the last
-    renewed: dict[UUID, calls.Checkpoint] = field(default_factory=dict)
+    renewed: dict[UUID, attempts.Checkpoint] = field(default_factory=dict)
     end_users: dict[UUID, calls.EndUserRow] = field(default_factory=dict)
     kept: dict[RecordKey, Record] = field(default_factory=dict)
     dropped: set[RecordKey] = field(default_factory=set)
@@ -93,18 +98,19 @@ async def load(
     closings = [
         (one.organization_id, one.reservation_id)
         for one in operations
-        if isinstance(one, Settle | Release | Renew | Reap)
+        if isinstance(one, Attempt | Settle | Release | Renew | Reap)
     ]
     reaps = [(one.organization_id, one.reservation_id) for one in operations if isinstance(one, Reap)]
     guessed = _guess(asks.values(), catalogue, now)
     rates = {(ask.organization_id, id_) for ask in asks.values() for id_ in rates_of(ask)}
+    looked_up = [*_ask_rows(asks, catalogue), *_bearer_rows(operations)]
     _, locked, found, closing, lost, windows, minutes, heads, records = await run(
         tx,
         accounts.lock(ids),
         accounts.locked(ids),
-        calls.ask_facts([*_ask_rows(asks), *_bearer_rows(operations)], now),
+        calls.ask_facts(looked_up, now),
         calls.closings(closings),
-        calls.checkpoints(reaps),
+        attempts.checkpoints(reaps),
         quota.windows(guessed),
         quota.rates(rates),
         accounts.heads(heads_of, grants_read),
@@ -112,6 +118,8 @@ async def load(
     )
     if catalogue is None or any(one.catalogue_version != catalogue.version for one in locked):
         catalogue = await catalogues.load(tx)
+        if (now_in_question := [*_ask_rows(asks, catalogue), *_bearer_rows(operations)]) != looked_up:
+            (found,) = await run(tx, calls.ask_facts(now_in_question, now))
     drawn: list[GrantRow] = closing[0].grants if closing else []
     if due := [one for one in locked if one.balance.next_due_at <= _own_time(one, now)]:
         # whoever asks finds a balance of this moment: nothing depends on a job having run
@@ -128,7 +136,11 @@ async def load(
         if ask is not None and (desk := batch.desks.get(ask.organization_id)) is not None:
             facts = _facts(batch, desk, row)
             batch.asked[row.n] = Asked(facts, takes_of(ask, facts))
-    wanted = [(asks[number].organization_id, asked.takes) for number, asked in batch.asked.items()]
+    for row in closing[0].reservations if closing else ():
+        batch.desks[row.organization_id].reservations[row.id] = row
+    batch.moves = dict(_moves(batch, operations))
+    wanted = [(asks[number].organization_id, one) for number, asked in batch.asked.items() for one in asked.takes.each]
+    wanted += [(operations[number].organization_id, takes) for number, takes in batch.moves.items()]
     missed_windows = {(id_, take.counter.window_id) for id_, takes in wanted for take in takes.windows} - guessed
     missed_rates = {(id_, take.rate_id) for id_, takes in wanted for take in takes.rates} - rates
     if missed_windows or missed_rates:
@@ -138,8 +150,6 @@ async def load(
         batch.desks[row.organization_id].windows.by_id[row.id] = Window(None, row.used, row.reserved)
     for row in minutes:
         batch.desks[row.organization_id].rates.by_id[row.id] = Rate(row.subject_id, row.seconds)
-    for row in closing[0].reservations if closing else ():
-        batch.desks[row.organization_id].reservations[row.id] = row
     for row in lost:
         batch.desks[row.organization_id].checkpoints[row.request_id] = row
     _fill_accounts(batch, heads, drawn, asking, grants_read)
@@ -158,8 +168,9 @@ async def write(tx: TellerTx, batch: Batch) -> None:
         quota.write_rates({id_: desk.rates for id_, desk in batch.desks.items()}),
         calls.insert_end_users(batch.end_users.values()),
         calls.open_calls(batch.opened),
+        attempts.open_attempts(batch.attempted.values()),
         calls.close_calls(batch.closed.values()),
-        calls.write_checkpoints(batch.renewed.values()),
+        attempts.write_checkpoints(batch.renewed.values()),
         idempotency.keep(batch.kept.values()),
         idempotency.drop(batch.dropped),
         notices.insert(told),
@@ -178,16 +189,37 @@ def record_key(operation: AnyOperation) -> RecordKey | None:
             return None
 
 
-def _ask_rows(asks: dict[int, Ask]) -> Iterator[calls.AskRow]:
+def _ask_rows(asks: dict[int, Ask], catalogue: Catalogue | None) -> Iterator[calls.AskRow]:
     for number, ask in asks.items():
-        model_id = ask.want.model_id if isinstance(ask.want, CallWant) else ""
-        yield calls.AskRow(number, ask.organization_id, ask.key_id, ask.subject_id, model_id)
+        models = in_question(ask, catalogue) if catalogue is not None else ()
+        yield calls.AskRow(number, ask.organization_id, ask.key_id, ask.subject_id, models)
 
 
 def _bearer_rows(operations: list[AnyOperation]) -> Iterator[calls.AskRow]:
     for number, one in enumerate(operations):
         if isinstance(one, Settle | Release | Renew) and one.bearer is not None:
-            yield calls.AskRow(number, one.organization_id, one.bearer.key_id, one.organization_id, "")
+            yield calls.AskRow(number, one.organization_id, one.bearer.key_id, one.organization_id)
+
+
+def _moves(batch: Batch, operations: list[AnyOperation]) -> Iterator[tuple[int, Takes]]:
+    """Of each attempt at another model than that of its reservation what it takes that is bound to this model, in the
+    windows in which the call began. A use of a capability takes nothing that is."""
+    for number, one in enumerate(operations):
+        desk = batch.desks.get(one.organization_id)
+        if not isinstance(one, Attempt) or desk is None:
+            continue
+        reservation, model = desk.reservations.get(one.reservation_id), batch.catalogue.models.get(one.model_id)
+        if reservation is None or model is None or reservation.capability or reservation.model_id == model.id:
+            continue
+        ask = Ask(
+            one.organization_id, reservation.key_id, reservation.subject_id, reservation.channel,
+            CallWant(model.id, Size(0, 0)),
+        )  # fmt: skip
+        locked, unlocked = desk.locked, frozenset({model.id})  # no candidate is asked that is not
+        plan = batch.catalogue.plans[locked.plan_id]
+        began = reservation.created_at
+        facts = Facts(began, plan, locked.suspended, None, unlocked, batch.catalogue, batch.mode, locked.rules)
+        yield number, takes_of_model(ask, model, facts)
 
 
 def _guess(asks: Iterable[Ask], catalogue: Catalogue | None, now: datetime) -> set[Key]:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from tollhouse.core.access import Candidate
 from tollhouse.core.ask import Ask, CapabilityWant, Size
 from tollhouse.core.catalogue import Capability
 from tollhouse.core.errors import BadRequest, Conflict, InvalidAnswer, NotFound
@@ -100,16 +101,15 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One admitted call of a model. `input_estimate` is what is charged for the input when the provider does not say;
-    `judge` is asked before the settlement, whose commit also keeps what it says when there is a `once`."""
+    """One admitted call of a model. `judge` is told what was said and by whom; it is asked before the settlement, whose commit also keeps what it says when there is a `once`."""
 
     admitted: Admitted
     messages: list[Message]
     answer_name: str
     answer_schema: dict[str, Any]
     output_tokens: int
-    input_estimate: int
-    judge: Callable[[Said, Usage], Judged]
+    size: Size
+    judge: Callable[[Said, Usage, Candidate], Judged]
     once: Once | None
 
 
@@ -196,8 +196,8 @@ def _task(capability: Capability, admitted: Admitted, wish: Wish, size: Size) ->
         answer_name=capability.id,
         answer_schema=capability.answer_schema,
         output_tokens=terms.output_tokens,
-        input_estimate=size.input_estimate,
-        judge=lambda said, usage: judge(capability, admitted, said, usage),
+        size=size,
+        judge=lambda said, usage, candidate: judge(capability, admitted, said, usage, candidate),
         once=wish.once,
     )
 
@@ -218,18 +218,20 @@ def _size(capability: Capability, wish: Wish, mode: Mode) -> Size:
     return Size(upper_bound(wire, b"", form), capability.max_output_tokens, counted)
 
 
-def judge(capability: Capability, admitted: Admitted, said: Said, usage: Usage) -> Judged:
+def judge(
+    capability: Capability, admitted: Admitted, said: Said, usage: Usage, candidate: Candidate
+) -> Judged:
     """Whether it is an answer as the capability's schema wants it, and what is kept either way."""
     terms = admitted.admission.terms
     assert terms.quality is not None and capability.answer_schema is not None
-    charged = terms.quote.charge_micros(usage)
+    charged = candidate.quote.charge_micros(usage)
     answer, reason = read_answer(capability.answer_schema, said)
     if answer is None:
-        refusal = InvalidAnswer(reason, admitted.id, terms.model.id, charged)
+        refusal = InvalidAnswer(reason, admitted.id, candidate.model.id, charged)
         kept = {"code": refusal.code, "message": str(refusal), "details": refusal.details(), "hints": []}
         return Judged(refusal.status, {"refusal": kept}, refusal)
     ran = Ran(
-        admitted.id, capability.id, terms.quality.id, terms.model.id, answer, usage.input_tokens, usage.output_tokens,
+        admitted.id, capability.id, terms.quality.id, candidate.model.id, answer, usage.input_tokens, usage.output_tokens,
         admitted.amount_micros, charged,
     )  # fmt: skip
     return Judged(STATUS_RAN, msgspec.to_builtins(ran), None)

@@ -13,6 +13,7 @@ from tollhouse.core.explain import Explanation
 from tollhouse.core.key import Scope
 from tollhouse.core.price import Stated, Usage
 from tollhouse.flows.once import Once
+from tollhouse.store.call import Origin
 
 Result = TypeVar("Result")
 # How long a call may stay silent before it counts as lost; a running call renews well before.
@@ -28,6 +29,15 @@ class Operation(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
+class Keeps:
+    """What the organisation wants kept: answers for `cache_ttl_s` seconds, to be given again (None: not at all), and
+    whether prompts and answers are stored."""
+
+    cache_ttl_s: int | None
+    stores_content: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """It may be done: durable before any byte goes to a provider."""
 
@@ -39,6 +49,7 @@ class Admitted:
     created_at: datetime
     expires_at: datetime
     catalogue: Catalogue
+    keeps: Keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,17 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """Who answered a call that was made here: the model, its provider, the number of the attempt (1 is the first), and
+    from where: over the platform's connection, over the organisation's own, or from its kept answers."""
+
+    model_id: str
+    provider_id: str
+    attempt: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What is kept for those who ask again with the same key; the charge and what is left are added to it."""
 
@@ -133,13 +155,13 @@ class Bearer:
 
 @dataclass(slots=True, eq=False)
 class Settle(Operation[Settled]):
-    """This much was used. Safe to send any number of times. `outcome` None: the call was made by the host application,
-    which may also have stated what it costs."""
+    """This much was used. Safe to send any number of times. `outcome` and `by` None: the call was made by the host
+    application, which may also have stated what it costs."""
 
     reservation_id: UUID
     usage: Usage | Stated
     outcome: Outcome | None
-    provider_id: str | None
+    by: Answered | None
     answer: Answer | None = None
     bearer: Bearer | None = None
 
@@ -153,6 +175,22 @@ class Release(Operation[Released]):
     reason: str | None = None
     once: Once | None = None
     bearer: Bearer | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Attempt(Operation[None]):
+    """The candidate asked so far failed before its first byte, as `before` says; the next one is called once this is
+    durable. `number` counts from 1, which the admission has written. Conflict when the reservation is not open any
+    more; LimitExceeded when a limit of the next candidate's model is reached: it may not be called then. Safe to send
+    again."""
+
+    reservation_id: UUID
+    number: int
+    model_id: str
+    provider_id: str
+    connection_id: UUID | None
+    own_key: bool
+    before: Outcome
 
 
 @dataclass(slots=True, eq=False)
@@ -178,4 +216,4 @@ class CatchUp(Operation[None]):
     """Period ends, expiries and scheduled grants of an organisation are due."""
 
 
-AnyOperation = Admit | Explain | Settle | Release | Renew | Reap | CatchUp
+AnyOperation = Admit | Explain | Attempt | Settle | Release | Renew | Reap | CatchUp

@@ -46,6 +46,11 @@ class Teller:
         self._closing = False
         self._uncalled: list[Release] = []
 
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """As it was in the last batch; for those who only look. None before the first."""
+        return self._catalogue
+
     async def open(self) -> None:
         self._task = asyncio.create_task(self._run(), name="teller")
 

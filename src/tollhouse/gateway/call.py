@@ -1,19 +1,32 @@
-"""One call that was admitted: what plain and streamed answers have in common."""
+"""One call that was admitted: what plain and streamed answers have in common, and who is asked for one."""
 
 import asyncio
+import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
-from tollhouse.core.errors import Overloaded, ProviderFailed
+from tollhouse.core.access import Candidate
+from tollhouse.core.ask import Size
+from tollhouse.core.errors import BadRequest, Conflict, LimitExceeded, Overloaded, ProviderFailed
 from tollhouse.core.price import Usage
 from tollhouse.flows.once import Once
-from tollhouse.flows.operation import Admitted, Answer, Outcome, Release, Renew, Settle, Settled
-from tollhouse.gateway.meter import Meter
-from tollhouse.outside import Provider, ProviderFault, ProviderTimeout, Reply
+from tollhouse.flows.operation import (
+    Admitted,
+    Answer,
+    Answered,
+    Attempt,
+    Outcome,
+    Release,
+    Renew,
+    Settle,
+    Settled,
+)
+from tollhouse.gateway.attempt import AttemptFailed, of_fault, of_refusal
+from tollhouse.gateway.dialect.meter import Meter
+from tollhouse.gateway.exchange import Exchange
+from tollhouse.outside import ProviderFault, Reply
 
 if TYPE_CHECKING:
     from tollhouse.gateway.pump import Pumps
@@ -22,32 +35,42 @@ CHECKPOINT_S = 5.0  # how much of a stream a killed process may lose
 DRAIN_S = 30.0  # how long a call goes on for the bill's sake after its client left
 DRAINS_MAX = 64
 SETTLE_WAIT_S = 10.0  # an answer is held back for its settlement no longer than this
+TRY_S = 120.0  # after so long no further provider is asked
+PAUSE_S = (0.05, 0.25)  # before another attempt, at random, so that those who failed together do not come together
+# What a provider may count beyond what it was sent: marks of its own around tools and messages, and rounding.
+INPUT_MARGIN = 10_000
+OUTPUT_MARGIN = 1_000
 
 Result = TypeVar("Result")
 
 
 class Call(ABC):
-    """One call that was admitted. `begun` is set when there is something to answer, or the failure before it."""
+    """One call that was admitted. `begun` is set when there is something to answer, or the failure before it.
+
+    `size` is what the call was admitted with. `candidate` is who is asked at the moment, `number` counts the attempts."""
 
     def __init__(
-        self, pumps: "Pumps", admitted: Admitted, provider: Provider, body: bytes, input_estimate: int
+        self, pumps: "Pumps", admitted: Admitted, exchange: Exchange, size: Size, once: Once | None = None
     ) -> None:
         self.admitted = admitted
         self.begun: asyncio.Future[None] = pumps.loop.create_future()
         self.meter = Meter()
         self.left = False
         self.checkpoint_at = pumps.loop.time() + CHECKPOINT_S
+        self.number = 1
+        self._candidates = admitted.admission.terms.candidates
+        self.candidate = self._candidates[0]
+        self._once = once  # the idempotency key that the call runs under
         self._pumps = pumps
-        self._provider = provider
-        self._body = body
-        self._input_estimate = input_estimate
+        self._exchange = exchange
+        self._size = size
         self._began = pumps.loop.time()
         self._first_byte_ms: int | None = None
         self._status: int | None = None
         self._deadline: asyncio.Timeout | None = None
         self._draining = False
         self._stopped = False
-        self._once: Once | None = None  # the idempotency key that the call runs under
+        self._body = self._first_body()
 
     @abstractmethod
     async def run(self) -> None:
@@ -77,7 +100,7 @@ class Call(ABC):
     def renewal(self) -> Renew:
         """What a checkpoint writes down: the lease goes on, and this much was used so far."""
         used = self.meter.usage
-        tokens_in = used.input_tokens if used else self._input_estimate
+        tokens_in = used.input_tokens if used else self._size.input_estimate
         tokens_out = used.output_tokens if used else self.meter.output_tokens
         return Renew(self.admitted.organization_id, self.admitted.id, tokens_in, tokens_out)
 
@@ -86,6 +109,154 @@ class Call(ABC):
         self._stopped = True
         if self._deadline is not None:
             self._deadline.reschedule(self._pumps.loop.time())
+
+    # ------------------------------------------------------------------------------------------- who is asked
+
+    def _first_body(self) -> bytes:
+        """The body for the first candidate that can be asked such a thing. BadRequest names what the model that was
+        asked for by name has not: another one is no answer to that."""
+        terms = self.admitted.admission.terms
+        refused: BadRequest | None = None
+        for candidate in self._candidates:
+            try:
+                body = self._exchange.body(candidate)
+            except BadRequest as error:
+                if terms.asked == candidate.model.id:
+                    raise
+                refused = refused or error
+                continue
+            self._candidates = self._candidates[self._candidates.index(candidate) :]
+            self.candidate = candidate
+            return body
+        assert refused is not None  # there is always one candidate
+        raise refused
+
+    async def _attempted(self, read: Callable[[Reply], Awaitable[Result]]) -> Result:
+        """What `read` makes of the first answer that comes: one candidate after another, each at most twice, as long
+        as nothing has been passed on. ProviderFailed when nobody answers, TimeoutError when the time is up."""
+        async with self._reading():
+            if self.candidate is not self.admitted.admission.terms.candidates[0]:
+                await self._record(_skipped("its provider has not what was asked for"))
+            if not self._allowed():
+                await self._pass(self._resting())
+            repeated = False
+            while True:
+                try:
+                    return await self._attempt(read)
+                except AttemptFailed as failed:
+                    if failed.again and not repeated and self._may_go_on() and self._allowed():
+                        repeated = True
+                        await self._again(failed)
+                        continue
+                    repeated = False
+                    await self._pass(failed)
+
+    async def _attempt(self, read: Callable[[Reply], Awaitable[Result]]) -> Result:
+        breaker = self._pumps.providers.breaker(self.candidate.route)
+        try:
+            result = await self._send(read)
+        except AttemptFailed as failed:
+            if breaker is not None and failed.ill:
+                breaker.failed(self._pumps.loop.time(), failed.retry_after_s)
+            elif breaker is not None:
+                breaker.succeeded(self._pumps.loop.time())
+            raise
+        if breaker is not None:
+            breaker.succeeded(self._pumps.loop.time())
+        return result
+
+    async def _send(self, read: Callable[[Reply], Awaitable[Result]]) -> Result:
+        provider = self._pumps.providers.of(self.candidate.route)
+        self._status = None
+        try:
+            reply = await provider.send(
+                self._exchange.operation,
+                self.candidate.model.provider_model_id,
+                self._body,
+                stream=self._exchange.wants_stream,
+            )
+        except ProviderFault as fault:
+            raise of_fault(fault) from None
+        self._status = reply.status
+        try:
+            if reply.status != 200:
+                raise await of_refusal(reply)
+            return await read(reply)
+        finally:
+            await reply.close()
+
+    def _may_go_on(self) -> bool:
+        gone = self.left or self._stopped or self._pumps.closing
+        return not gone and self._pumps.loop.time() - self._began < TRY_S
+
+    def _allowed(self) -> bool:
+        breaker = self._pumps.providers.breaker(self.candidate.route)
+        return breaker is None or breaker.allows(self._pumps.loop.time())
+
+    def _resting(self) -> AttemptFailed:
+        """This candidate failed so often that it is left alone for a while."""
+        breaker = self._pumps.providers.breaker(self.candidate.route)
+        assert breaker is not None
+        error = ProviderFailed("The provider fails at the moment; nothing was sent or charged. Try again shortly.", 503)
+        error.retry_after_s = max(1, min(60, round(breaker.retry_in(self._pumps.loop.time()))))
+        return AttemptFailed(error, ill=False)
+
+    async def _again(self, failed: AttemptFailed) -> None:
+        await self._pause(failed.retry_after_s)
+        try:
+            await self._record(self._failed(failed))
+        except (Conflict, Overloaded):
+            raise failed.error from None
+
+    async def _pass(self, failed: AttemptFailed) -> None:
+        """On to the next candidate; the failure when there is none, or nobody waits any more."""
+        await self._pause(None)
+        while failed.others and self._may_go_on():
+            following = self._following()
+            if following is None:
+                break
+            self.candidate, self._body = following
+            try:
+                await self._record(self._failed(failed))
+            except LimitExceeded:
+                continue
+            except (Conflict, Overloaded):
+                break
+            return
+        raise failed.error from None
+
+    def _following(self) -> tuple[Candidate, bytes] | None:
+        now, seen = self._pumps.loop.time(), self._candidates.index(self.candidate) + 1
+        for candidate in self._candidates[seen:]:
+            breaker = self._pumps.providers.breaker(candidate.route)
+            try:
+                body = self._exchange.body(candidate)
+            except BadRequest:
+                continue
+            if breaker is None or breaker.allows(now):
+                return candidate, body
+        return None
+
+    async def _pause(self, wanted_s: float | None) -> None:
+        await asyncio.sleep(max(wanted_s or 0.0, random.uniform(*PAUSE_S)))  # noqa: S311 - spreads load, guards nothing
+
+    def _failed(self, failed: AttemptFailed) -> Outcome:
+        return Outcome("failed", self.left, str(failed), failed.status, None, self._elapsed_ms())
+
+    async def _record(self, before: Outcome) -> None:
+        """The next attempt is durable before its provider is called."""
+        route = self.candidate.route
+        connection_id = route.connection.id if route.connection else None
+        await self._pumps.teller.do(
+            Attempt(
+                self.admitted.organization_id, self.admitted.id, self.number + 1, self.candidate.model.id,
+                route.provider_id, connection_id, route.own_key, before,
+            )
+        )  # fmt: skip
+        self.number += 1
+        self.meter = Meter()
+
+    # ------------------------------------------------------------------------------------------- until its end
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
@@ -119,20 +290,33 @@ class Call(ABC):
     def _outcome(self, state: str, error: str | None) -> Outcome:
         return Outcome(state, self.left, error, self._status, self._first_byte_ms, self._elapsed_ms())
 
+    def _believed(self, usage: Usage | None, estimate: int) -> Usage:
+        """The provider's count; ours, when it gave none or one that what it was sent cannot have led to."""
+        most_out = 2 * (self.candidate.output_tokens or 0) * self._exchange.answers + OUTPUT_MARGIN
+        if (
+            usage is None
+            or usage.input_tokens > self._size.input_tokens + INPUT_MARGIN
+            or usage.output_tokens > max(most_out, 2 * estimate)
+        ):
+            return Usage(self._size.input_estimate, estimate, estimated=True)
+        return usage
+
     async def _settle(
         self, usage: Usage, state: str, error: str | None = None, answer: Answer | None = None
     ) -> Settled:
         """`answer` is kept in the same commit."""
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
-        provider_id, outcome = self.admitted.admission.terms.route.provider_id, self._outcome(state, error)
+        route, outcome = self.candidate.route, self._outcome(state, error)
+        by = Answered(
+            self.candidate.model.id, route.provider_id, self.number, "own_key" if route.own_key else "provider"
+        )
         teller = self._pumps.teller
-        return await self._insist(lambda: teller.do(Settle(organization_id, id_, usage, outcome, provider_id, answer)))
+        return await self._insist(lambda: teller.do(Settle(organization_id, id_, usage, outcome, by, answer)))
 
     async def _release(self, error: str) -> None:
         organization_id, id_ = self.admitted.organization_id, self.admitted.id
-        outcome = self._outcome("failed", error)
-        once = self._once
-        await self._insist(lambda: self._pumps.teller.do(Release(organization_id, id_, outcome, once=once)))
+        outcome, once, teller = self._outcome("failed", error), self._once, self._pumps.teller
+        await self._insist(lambda: teller.do(Release(organization_id, id_, outcome, once=once)))
 
     async def _insist(self, operation: Callable[[], Awaitable[Result]]) -> Result:
         """What the provider was paid for is booked, however long the database is away; repeating it does no harm."""
@@ -146,46 +330,6 @@ class Call(ABC):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    async def _open(self, *, stream: bool) -> Reply:
-        """The provider's answer once its status is 200. ProviderFailed otherwise."""
-        try:
-            reply = await self._provider.chat(self._body, stream=stream)
-        except ProviderFault as fault:
-            raise failure(fault) from None
-        self._status = reply.status
-        if reply.status != 200:
-            try:
-                raise await refusal(reply)
-            finally:
-                await reply.close()
-        return reply
 
-
-def failure(fault: ProviderFault) -> ProviderFailed:
-    """A provider's fault before any output, as the customer sees it."""
-    if isinstance(fault, ProviderTimeout):
-        return ProviderFailed(f"The call failed: {fault}; nothing was charged. Try again.", 504)
-    return ProviderFailed(f"The call failed: {fault}; nothing was charged. Try again.")
-
-
-async def refusal(reply: Reply) -> ProviderFailed:
-    """A status other than 200. What the provider says about the request itself is passed on; what it says about our
-    account there is not the customer's business."""
-    if reply.status in (400, 413, 422):
-        return ProviderFailed(await _message(reply), 400)
-    if reply.status == 429:
-        return ProviderFailed(
-            "The provider limits our calls at the moment; nothing was charged. Try again shortly.", 429
-        )
-    if reply.status in (503, 529):
-        return ProviderFailed("The provider is overloaded at the moment; nothing was charged. Try again shortly.", 503)
-    return ProviderFailed(f"The provider refused the call (status {reply.status}); nothing was charged.", 502)
-
-
-async def _message(reply: Reply) -> str:
-    try:
-        said = msgspec.json.decode(await reply.read(64 * 1024))
-        message = said["error"]["message"]
-    except (ProviderFault, msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
-        message = "no reason given"
-    return f"The provider would not take the request: {str(message)[:500]}"
+def _skipped(why: str) -> Outcome:
+    return Outcome("failed", error=f"not asked: {why}")

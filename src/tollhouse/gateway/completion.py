@@ -1,6 +1,8 @@
 """A call of a model for a capability: through the same pump as any other, in OpenAI's shape, answered with JSON."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -9,8 +11,9 @@ from tollhouse.core.errors import Overloaded
 from tollhouse.core.price import Usage
 from tollhouse.flows.capability import Completed, Judged, Said, Task
 from tollhouse.flows.operation import Answer, Outcome, Release
+from tollhouse.gateway.dialect import chat
+from tollhouse.gateway.exchange import Chat, Plain
 from tollhouse.gateway.plain import PlainCall
-from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
 
 # What OpenAI enforces while the model writes. A strict request with anything else in its schema is refused there.
@@ -23,14 +26,13 @@ _ENFORCED = frozenset({
 class CapabilityCall(PlainCall):
     """After `begun` it is judged, and settled unless that takes too long."""
 
-    def __init__(self, task: Task, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, task: Task, pumps: Pumps, exchange: Chat) -> None:
+        super().__init__(pumps, task.admitted, exchange, task.size, task.once)
         self._task = task
-        self._once = task.once
         self.judged: Judged | None = None
 
-    def _kept(self, answer: dict[str, Any], usage: Usage) -> Answer | None:
-        self.judged = self._task.judge(_said(answer), usage)
+    def _kept(self, plain: Plain, usage: Usage) -> Answer | None:
+        self.judged = self._task.judge(_said(plain.answer), usage, self.candidate)
         if self._once is None:
             return None
         return Answer(self._once, self.judged.status, self.judged.response)
@@ -39,9 +41,9 @@ class CapabilityCall(PlainCall):
 class Completions:
     """Has models do what capabilities need; `complete` is flows.capability.Complete."""
 
-    def __init__(self, pumps: Pumps, providers: Providers) -> None:
+    def __init__(self, pumps: Pumps, clock: Callable[[], datetime]) -> None:
         self._pumps = pumps
-        self._providers = providers
+        self._clock = clock
 
     async def complete(self, task: Task) -> Completed:
         try:
@@ -57,20 +59,18 @@ class Completions:
     def _start(self, task: Task) -> CapabilityCall:
         if self._pumps.draining:
             raise Overloaded("This server is going down; nothing was taken. Try again: another one answers.")
-        terms = task.admitted.admission.terms
-        provider = self._providers.of(terms.route)
-        body = request_body(task, terms.model.provider_model_id)
-        call = CapabilityCall(task, self._pumps, task.admitted, provider, body, task.input_estimate)
+        exchange = Chat(chat.SURFACE, request_body(task), int(self._clock().timestamp()))
+        call = CapabilityCall(task, self._pumps, exchange)
         self._pumps.start(call)
         return call
 
 
-def request_body(task: Task, model: str) -> bytes:
-    """The body for an OpenAI-compatible provider."""
+def request_body(task: Task) -> bytes:
+    """The task as a client of OpenAI's dialect would send it; the model is written in by whoever is asked."""
     form = {"name": task.answer_name, "strict": enforceable(task.answer_schema), "schema": task.answer_schema}
     return msgspec.json.encode(
         {
-            "model": model,
+            "model": task.admitted.admission.terms.model.id,
             "messages": task.messages,
             "max_tokens": task.output_tokens,
             "response_format": {"type": "json_schema", "json_schema": form},

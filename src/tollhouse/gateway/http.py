@@ -1,7 +1,7 @@
 """Reading requests and writing answers as plain ASGI, which is what a call costs least with."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.errors import BadRequest, TollhouseError, Unexpected
 from tollhouse.core.key import ordered_id
-from tollhouse.gateway.wire import error_body, error_headers
+from tollhouse.gateway.dialect.chat_error import error_headers
 
 log = structlog.get_logger()
 
@@ -65,8 +65,11 @@ async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tupl
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: TollhouseError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    await send_json(send, error.status, error_body(error), [*headers, *error_headers(error)])
+async def send_refusal(
+    send: Send, refusal: Callable[[TollhouseError], bytes], error: TollhouseError, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """A refusal in the shape of the client's dialect."""
+    await send_json(send, error.status, refusal(error), [*headers, *error_headers(error)])
 
 
 def refusal_of(error: Exception) -> TollhouseError:

@@ -11,6 +11,8 @@ import structlog
 from tollhouse.core.errors import ProviderFailed, TollhouseError
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.call import CHECKPOINT_S, Call
+from tollhouse.gateway.keeper import Keeper
+from tollhouse.gateway.providers import Providers
 
 log = structlog.get_logger()
 
@@ -18,8 +20,10 @@ log = structlog.get_logger()
 class Pumps:
     """All calls of this process that are not settled yet."""
 
-    def __init__(self, teller: Teller) -> None:
+    def __init__(self, teller: Teller, providers: Providers, keeper: Keeper) -> None:
         self.teller = teller
+        self.providers = providers
+        self.keeper = keeper
         self.loop = asyncio.get_running_loop()
         self.drains = 0
         self.draining = False  # no new work

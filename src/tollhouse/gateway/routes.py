@@ -1,59 +1,79 @@
 """The paths of `/v1`."""
 
+from functools import partial
+
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tollhouse.core.errors import BadRequest, NotFound
 from tollhouse.gateway.catalogue import Catalogue
-from tollhouse.gateway.chat import ENDPOINT, Chat
-from tollhouse.gateway.http import request_id, send_error
+from tollhouse.gateway.count import CountTokens
+from tollhouse.gateway.dialect import chat, embeddings, messages, responses
+from tollhouse.gateway.dialect.chat_error import error_body
+from tollhouse.gateway.endpoint import Endpoint, Refusal
+from tollhouse.gateway.exchange import Chat, Embedding
+from tollhouse.gateway.http import request_id, send_refusal
 from tollhouse.gateway.state import State
 
-PATHS = ("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{id}", "GET /v1/key")
+SURFACES = (chat.SURFACE, responses.SURFACE, messages.SURFACE)
+COUNT = "/v1/messages/count_tokens"
+LOOKED_UP = ("/v1/models", "/v1/models/{id}", "/v1/key")
 
 
 def build(state: State) -> ASGIApp:
-    """The gateway as an ASGI application; paths it does not know are answered in OpenAI's shape too."""
-    chat, catalogue = Chat(state), Catalogue(state)
+    """The gateway as an ASGI application. Paths it does not know are answered in a vendor's shape too."""
+    catalogue = Catalogue(state)
+    posts: dict[str, ASGIApp] = {
+        one.path: Endpoint(state, one.path, partial(Chat, one), one.refusal) for one in SURFACES
+    }
+    posts[embeddings.PATH] = Endpoint(state, embeddings.PATH, Embedding, error_body)
+    posts[COUNT] = CountTokens(state)
+    paths = tuple(f"POST {path}" for path in posts) + tuple(f"GET {path}" for path in LOOKED_UP)
     router = Router(
         [
             Route("/v1/models", catalogue.models, methods=["GET"]),
             Route("/v1/models/{model_id:path}", catalogue.model, methods=["GET"]),
             Route("/v1/key", catalogue.key, methods=["GET"]),
-            Route("/v1/{rest:path}", Unknown(state)),
+            Route("/v1/{rest:path}", Unknown(state, paths, frozenset(posts))),
         ],
         redirect_slashes=False,
     )
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
-        """The call that nearly all make does not pass the router, which costs a tenth of the rest."""
-        if scope["path"] == ENDPOINT and scope["method"] == "POST":
-            await chat(scope, receive, send)
-        else:
-            await router(scope, receive, send)
+        """The calls that nearly all make do not pass the router, which costs a tenth of the rest."""
+        endpoint = posts.get(scope["path"]) if scope["method"] == "POST" else None
+        await (endpoint or router)(scope, receive, send)
 
     return gateway
+
+
+def refusal_at(path: str) -> Refusal:
+    """How errors are written at a path: Anthropic's below its own, OpenAI's everywhere else."""
+    return messages.SURFACE.refusal if path.startswith(messages.SURFACE.path) else error_body
 
 
 class Unknown:
     """Whatever the routes before it do not take, with whatever method."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, paths: tuple[str, ...], posts: frozenset[str]) -> None:
         self._state = state
+        self._known = ", ".join(paths)
+        self._posts = posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path, known = scope["method"], scope["path"], ", ".join(PATHS)
-        headers = [request_id(self._state.clock())]
-        allowed = _allowed(path)
+        method, path = scope["method"], scope["path"]
+        refusal, headers = refusal_at(path), [request_id(self._state.clock())]
+        allowed = self._allowed(path)
         if allowed is None:
-            await send_error(send, NotFound(f"There is nothing at this path. There are: {known}."), headers)
+            nothing = NotFound(f"There is nothing at this path. There are: {self._known}.")
+            await send_refusal(send, refusal, nothing, headers)
             return
         headers.append((b"allow", allowed.encode()))
-        await send_error(send, BadRequest(f"{method} is not for this path. There are: {known}.", status=405), headers)
+        wrong = BadRequest(f"{method} is not for this path. There are: {self._known}.", status=405)
+        await send_refusal(send, refusal, wrong, headers)
 
-
-def _allowed(path: str) -> str | None:
-    """The method of a path that exists."""
-    if path == ENDPOINT:
-        return "POST"
-    return "GET" if path in ("/v1/models", "/v1/key") or path.startswith("/v1/models/") else None
+    def _allowed(self, path: str) -> str | None:
+        """The method of a path that exists."""
+        if path in self._posts:
+            return "POST"
+        return "GET" if path in ("/v1/models", "/v1/key") or path.startswith("/v1/models/") else None

@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from tollhouse.core.errors import ProviderBroke, ProviderFailed, TollhouseError
+from tollhouse.core.ask import Size
+from tollhouse.core.errors import ProviderBroke, TollhouseError
 from tollhouse.core.price import Usage
-from tollhouse.flows.operation import Admitted, Settled
-from tollhouse.gateway.call import SETTLE_WAIT_S, Call, failure
-from tollhouse.gateway.meter import add_charge, usage_object
+from tollhouse.flows.once import Once
+from tollhouse.flows.operation import Admitted, Answer, Settled
+from tollhouse.gateway.attempt import of_answer, of_fault
+from tollhouse.gateway.call import SETTLE_WAIT_S, Call
+from tollhouse.gateway.dialect import NotAnAnswer, Relay
+from tollhouse.gateway.exchange import Chat, Recorded
+from tollhouse.gateway.kept import kept_whole
 from tollhouse.gateway.outbox import Outbox
-from tollhouse.gateway.sse import EventReader, TooLong, event
-from tollhouse.gateway.wire import error_body
-from tollhouse.outside import Provider, ProviderFault, Reply
+from tollhouse.gateway.sse import EventReader, TooLong
+from tollhouse.outside import ProviderFault, Reply
 
 if TYPE_CHECKING:
     from tollhouse.gateway.pump import Pumps
@@ -23,20 +25,21 @@ STREAM_MAX = 64 * 1024 * 1024
 OUTBOX_MAX = 256 * 1024  # what waits for a client that reads slowly
 STALL_S = 60.0  # a client that reads nothing for so long has left
 READ_ON_S = 0.25  # how long a finished answer may take to end its HTTP body
-DONE = b"[DONE]"
 
 
 class StreamCall(Call):
     """`chunks` gives the pieces, each as bytes of the stream, until the end of the answer."""
 
     def __init__(
-        self, pumps: "Pumps", admitted: Admitted, provider: Provider, body: bytes, estimate: int, usage: bool
+        self, pumps: "Pumps", admitted: Admitted, exchange: Chat, size: Size, once: Once | None = None
     ) -> None:
-        super().__init__(pumps, admitted, provider, body, estimate)
-        self._wants_usage = usage
+        super().__init__(pumps, admitted, exchange, size, once)
+        self._chat = exchange
         self._outbox = Outbox(OUTBOX_MAX)
         self._ended = False
-        self._head: dict[str, Any] = {}  # id, created, model of the provider's chunks: our usage chunk carries the same
+        self._relay: Relay | None = None
+        keeps = self.admitted.keeps
+        self._records = self._once is not None or keeps.cache_ttl_s is not None or keeps.stores_content
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._outbox.read()
@@ -51,24 +54,34 @@ class StreamCall(Call):
 
     async def run(self) -> None:
         cut = False
+        broken: TollhouseError | None
         try:
-            broken = await self._relay()
+            broken = await self._attempted(self._read)
         except TimeoutError:
             cut = not self._stopped
             broken = ProviderBroke("The call was cut off; what had come until then is charged.")
         except TollhouseError as error:
             broken = error
-        usage = self.meter.settlement(self._input_estimate)
-        if broken is not None and not cut and self.meter.output_tokens == 0 and self.meter.usage is None:
+        if broken is not None and not cut and not self.meter.has_output:
             await self._release(str(broken))
-            await self._put(event(error_body(broken)))
             self.fail(broken)
             return
-        ended = ("done", None) if broken is None else ("incomplete", str(broken))
+        usage = self._believed(self.meter.usage, self.meter.output_tokens)
+        state, said = ("done", None) if broken is None else ("incomplete", str(broken))
         unsettled = self._pumps.loop.call_later(SETTLE_WAIT_S, lambda: self._end(self._ending(usage, None, broken)))
-        settled = await self._settle(usage, *ended)
+        settled = await self._settle(usage, state, said, self._kept(usage, broken))
         unsettled.cancel()
         self._end(self._ending(usage, settled, broken))
+        recorded = self._relay
+        if broken is None and isinstance(recorded, Recorded):
+            keeper, whole = self._pumps.keeper, recorded.whole(usage)
+            await keeper.keep(self.admitted, self.candidate, self._chat, lambda: whole, usage)
+
+    def _kept(self, usage: Usage, broken: TollhouseError | None) -> Answer | None:
+        """Of an answer that broke off there is nothing to tell again: who asks again is told that it was lost."""
+        if self._once is None or broken is not None or not isinstance(self._relay, Recorded):
+            return None
+        return kept_whole(self._once, self._chat, self.candidate, self._relay.whole(usage), usage)
 
     def _end(self, last: bytes) -> None:
         """The last of the answer, once."""
@@ -79,75 +92,51 @@ class StreamCall(Call):
             self._outbox.end()
             self._begin()
 
-    async def _relay(self) -> TollhouseError | None:
-        """Passes the answer on until its end; what broke it, if something did."""
-        async with self._reading():
-            reply = await self._open(stream=True)
-            try:
-                if reply.content_type != "text/event-stream":
-                    raise ProviderFailed("The provider's answer is not a stream; nothing was charged. Try again.")
-                return await self._read(reply)
-            finally:
-                await reply.close()
-
     async def _read(self, reply: Reply) -> TollhouseError | None:
+        """Passes an answer on until its end; what broke it, if something did. AttemptFailed when it broke before any
+        output: until then everything is held back, so that another candidate can still answer."""
+        if reply.content_type != "text/event-stream":
+            raise of_answer("The provider's answer is not a stream")
+        self._relay = relay = self._new_relay()
+        self.meter = meter = relay.meter
         reader, size = EventReader(), 0
+        held: list[bytes] = []
+        broken: str | None = None
         try:
             async for segment in reply.segments():
                 size += len(segment)
-                events = reader.feed(segment)
-                out, ended, broken = self._take(events)
-                if out:
+                broken = _pass_on(relay, reader.feed(segment), held)
+                if held and (meter.has_output or meter.finished):
                     self._mark_first_byte()
-                    if not self.begun.done():
-                        self.begun.set_result(None)
-                    await self._put(out)
-                if broken is not None or size > STREAM_MAX:
-                    return broken or ProviderBroke("The provider's answer is longer than allowed; it was cut off.")
-                if ended:
+                    self._begin()
+                    await self._put(b"".join(held))
+                    held.clear()
+                if broken is None and size > STREAM_MAX:
+                    broken = "The provider's answer is longer than allowed; it was cut off"
+                if broken is not None or meter.ended:
                     break
         except ProviderFault as fault:
-            return failure(fault) if not self.begun.done() else ProviderBroke(f"The answer broke off: {fault}.")
+            if not meter.has_output:
+                raise of_fault(fault, 200) from None
+            return ProviderBroke(f"The answer broke off: {fault}.")
         except TooLong:
-            return ProviderBroke("The provider sent an event that is too long; the answer was cut off.")
-        if self.meter.finished:
+            broken = "The provider sent an event that is too long; the answer was cut off"
+        if broken is None and meter.finished:
             await _read_to_end(reply)
             return None
-        return ProviderBroke("The provider ended its answer without finishing it; what came until then is charged.")
+        if not meter.has_output:
+            raise of_answer(broken or "The provider ended its answer before it had begun")
+        said = broken or "The provider ended its answer without finishing it"
+        return ProviderBroke(f"{said}; what came until then is charged.")
 
-    def _take(self, events: list[bytes]) -> tuple[bytes, bool, TollhouseError | None]:
-        """The bytes to pass on for these events; whether the stream says it is done; what broke it."""
-        out: list[bytes] = []
-        for data in events:
-            if data == DONE:
-                self.meter.end()
-                return b"".join(out), True, None
-            try:
-                chunk = self.meter.chunk(data)
-                self._head = self._head or _head_of(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                return (
-                    b"".join(out),
-                    True,
-                    ProviderBroke("The provider sent something that is not a chunk of an answer."),
-                )
-            if chunk.error is not None:
-                return b"".join(out), True, ProviderBroke("The provider reported an error in the middle of its answer.")
-            if chunk.choices:
-                out.append(event(data))
-        return b"".join(out), False, None
+    def _new_relay(self) -> Relay:
+        if self._records:
+            return self._chat.recorded(self.candidate)
+        return self._chat.relay(self.candidate)
 
     def _ending(self, usage: Usage, settled: Settled | None, broken: TollhouseError | None) -> bytes:
-        if broken is not None:
-            return event(error_body(broken))
-        ending = event(DONE)
-        if self._wants_usage:
-            figures = usage_object(usage)
-            if settled is not None:
-                add_charge(figures, usage, settled)
-            chunk = self._head | {"object": "chat.completion.chunk", "choices": [], "usage": figures}
-            ending = event(msgspec.json.encode(chunk)) + ending
-        return ending
+        assert self._relay is not None
+        return self._relay.end(usage, settled) if broken is None else self._relay.error(broken)
 
     async def _put(self, chunk: bytes) -> None:
         if self._outbox.full:
@@ -160,6 +149,23 @@ class StreamCall(Call):
             self._outbox.add(chunk)
 
 
+def _pass_on(relay: Relay, events: list[bytes], out: list[bytes]) -> str | None:
+    """The events as the client gets them; what broke the answer, if something did. After its end nothing counts."""
+    meter = relay.meter
+    for data in events:
+        try:
+            passed = relay.take(data)
+        except NotAnAnswer:
+            return "The provider sent something that is not a piece of an answer"
+        if meter.failed is not None:
+            return "The provider reported an error in the middle of its answer"
+        if passed:
+            out.append(passed)
+        if meter.ended:
+            break
+    return None
+
+
 async def _read_to_end(reply: Reply) -> None:
     """Whatever follows the end is ignored; a connection read to its end can be used again."""
     try:
@@ -168,8 +174,3 @@ async def _read_to_end(reply: Reply) -> None:
                 pass
     except (ProviderFault, TimeoutError):
         return
-
-
-def _head_of(data: bytes) -> dict[str, Any]:
-    chunk = msgspec.json.decode(data)
-    return {name: chunk[name] for name in ("id", "created", "model", "system_fingerprint") if name in chunk}

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+Operation = Literal["chat", "embeddings", "count_tokens"]
+"""What a provider can be asked for; `body` is in the provider's own format."""
+
 Phase = Literal["connect", "first_byte", "idle", "total"]
 
 
@@ -68,6 +71,29 @@ class ReplyTooLarge(ProviderFault):
         self.limit_bytes = limit_bytes
 
 
+class ProviderRefused(ProviderFault):
+    """The provider answered a check with a `status` that says the connection will not work."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ProviderLacks(ProviderFault):
+    """The provider has no such operation: nothing was sent, and trying again is of no use."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(f"the provider offers no {_NAMES[operation]}; choose a model of another provider")
+        self.operation: Operation = operation
+
+
+_NAMES: dict[Operation, str] = {
+    "chat": "chat completions",
+    "embeddings": "embeddings",
+    "count_tokens": "counting of tokens",
+}
+
+
 class Reply(Protocol):
     """One answer, read once: whole with `read` or as it comes with `segments`, then closed."""
 
@@ -78,6 +104,10 @@ class Reply(Protocol):
     @property
     def content_type(self) -> str:
         """The media type in lower case without parameters; empty when the provider names none."""
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """The seconds that the provider asks callers to wait, at most 3600; None when it does not say so sensibly."""
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises `ReplyTooLarge` beyond `limit` bytes, `ProviderTimeout`, `ReplyBroken`."""
@@ -92,11 +122,17 @@ class Reply(Protocol):
 class Provider(Protocol):
     """One connection to a provider, used by many calls at once."""
 
-    async def chat(self, body: bytes, *, stream: bool) -> Reply:
-        """Sends one chat completion, `body` being its JSON; `stream` says what the body asks for.
+    async def send(self, operation: Operation, model: str, body: bytes, *, stream: bool) -> Reply:
+        """Sends one request, `body` being its JSON in the provider's own format.
 
-        Returns when the status is known. Raises `ProviderUnreachable`, `ProviderTimeout`.
+        `model` is the provider's id of the model, for those that want it in the address; `stream` says what the body,
+        or for the same providers the address, asks for. Returns when the status is known. Raises
+        `ProviderUnreachable`, `ProviderTimeout`, `ProviderLacks`.
         """
+
+    async def check(self) -> None:
+        """Asks for something that costs nothing and needs the key. Raises `ProviderRefused` or another
+        `ProviderFault` whose message says what is wrong with the connection."""
 
     async def close(self) -> None:
         """Ends all connections of the pool."""

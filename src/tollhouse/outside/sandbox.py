@@ -18,8 +18,10 @@ import msgspec
 from tollhouse.core.token import count_messages, pieces, text_of
 from tollhouse.outside import (
     Deadlines,
+    Operation,
     Phase,
     ProviderFault,
+    ProviderLacks,
     ProviderTimeout,
     ProviderUnreachable,
     ReplyBroken,
@@ -79,6 +81,7 @@ class SandboxReply:
     def __init__(self, status: int, content_type: str, steps: Iterator[_Step], deadlines: Deadlines) -> None:
         self.status = status
         self.content_type = content_type
+        self.retry_after_s: float | None = None
         self._steps = steps
         self._deadlines = deadlines
         self._left_s = deadlines.total
@@ -125,7 +128,10 @@ class Sandbox:
         self._token_delay_ms = token_delay_ms
         self._deadlines = deadlines or Deadlines()
 
-    async def chat(self, body: bytes, *, stream: bool) -> SandboxReply:
+    async def send(self, operation: Operation, model: str, body: bytes, *, stream: bool) -> SandboxReply:
+        """`model` is not needed: the body names it."""
+        if operation != "chat":
+            raise ProviderLacks(operation)
         try:
             ask = _read_ask(body)
             fault = ask.script.fault
@@ -147,6 +153,9 @@ class Sandbox:
             steps = _stream_steps(answer, fault, delay_ms / 1000, include_usage=ask.include_usage)
             return SandboxReply(200, "text/event-stream", steps, self._deadlines)
         return SandboxReply(200, _JSON, _plain_steps(answer, fault), self._deadlines)
+
+    async def check(self) -> None:
+        """There is no connection that could fail."""
 
     async def close(self) -> None:
         """Nothing to end."""

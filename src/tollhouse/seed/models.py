@@ -53,13 +53,17 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
+    """`cache_write_nanos_per_million` None: as other input."""
+
     model_id: str
     version: int
     effective_from: datetime
     input_nanos_per_million: int
     cached_input_nanos_per_million: int
     output_nanos_per_million: int
+    cache_write_nanos_per_million: int | None
     note: str
+    source: Literal["seed"] = "seed"
 
 
 PROVIDERS = (
@@ -229,23 +233,33 @@ def _usd(amount: str) -> int:
     return int(Decimal(amount) * NANOS_PER_USD)
 
 
-def _price(model_id: str, input_usd: str, cached_usd: str, output_usd: str, note: str = "List price") -> PriceRow:
-    return PriceRow(model_id, 1, SINCE, _usd(input_usd), _usd(cached_usd), _usd(output_usd), note)
+def _price(
+    model_id: str,
+    input_usd: str,
+    cached_usd: str,
+    output_usd: str,
+    written_usd: str | None = None,
+    note: str = "List price",
+) -> PriceRow:
+    written = None if written_usd is None else _usd(written_usd)
+    return PriceRow(model_id, 1, SINCE, _usd(input_usd), _usd(cached_usd), _usd(output_usd), written, note)
 
 
+# What Anthropic's models write to the cache they keep for five minutes or for an hour, as the caller asks; the price is
+# that of an hour, so that no call is charged less than it cost.
 PRICES = (
-    # dollars per million tokens      input   cached    output
+    # dollars per million tokens      input   cached    output  written to the cache
     _price("gpt-4o-mini",              "0.15", "0.075",  "0.60"),
     _price("gpt-4o",                   "2.50", "1.25",   "10"),
-    _price("claude-3-5-haiku",         "0.80", "0.08",   "4"),
-    _price("claude-3-5-haiku-latest",  "0.80", "0.08",   "4"),
-    _price("claude-3-5-sonnet",        "3",    "0.30",   "15"),
-    _price("claude-3-opus",            "15",   "1.50",   "75"),
-    _price("claude-sonnet-4-20250514", "3",    "0.30",   "15"),
+    _price("claude-3-5-haiku",         "0.80", "0.08",   "4",    "1.60"),
+    _price("claude-3-5-haiku-latest",  "0.80", "0.08",   "4",    "1.60"),
+    _price("claude-3-5-sonnet",        "3",    "0.30",   "15",   "6"),
+    _price("claude-3-opus",            "15",   "1.50",   "75",   "30"),
+    _price("claude-sonnet-4-20250514", "3",    "0.30",   "15",   "6"),
     _price("gemini-pro-1.5",           "1.25", "0.3125", "5"),
     _price("gemini-2.0-flash",         "0.10", "0.025",  "0.40"),
     _price("gemini-2.5-flash",         "0.30", "0.075",  "2.50"),
     _price("gemini-2.5-pro",           "1.25", "0.3125", "10"),
     _price("llama-3.1-8b",             "0.18", "0.18",   "0.18"),
-    _price("sandbox",                  "0.50", "0.25",   "1.50", "Invented, so that test calls cost something"),
+    _price("sandbox",                  "0.50", "0.25",   "1.50", note="Invented, so that test calls cost something"),
 )  # fmt: skip

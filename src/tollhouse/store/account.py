@@ -29,6 +29,8 @@ class Locked:
     catalogue_version: int
     balance: Balance
     rules: tuple[Rule, ...]
+    cache_ttl_s: int | None = None
+    stores_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ _locked = Rows(
     Locked,
     """SELECT o.id, o.plan_id, o.pending_plan_id, o.period_anchor, o.clock_offset_micros,
               o.suspended_at IS NOT NULL AS suspended, (SELECT version FROM catalogue_version) AS catalogue_version,
-              row_to_json(b) AS balance,
+              row_to_json(b) AS balance, o.cache_ttl_s, o.stores_content,
               (SELECT coalesce(json_agg(l), '[]') FROM (
                    SELECT id, scope, subject_id, model_id, meter, period, maximum FROM usage_limit
                    WHERE organization_id = o.id AND ended_at IS NULL ORDER BY id) l) AS rules

@@ -1,17 +1,21 @@
-"""Calls as the teller's batch reads and writes them: a reservation, its request, its attempts and its usage event."""
+"""Calls as the teller's batch reads and writes them: a reservation, its request, its first attempt and its usage event;
+the attempts after that one are in store/attempt.py."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from tollhouse.core.ask import Channel
 from tollhouse.core.credit import Hold
 from tollhouse.core.key import Mode, Scope
 from tollhouse.store.account import GrantRow
 from tollhouse.store.db import WorkerTx
 from tollhouse.store.exchange import Rows, Statement, Write, keys
 from tollhouse.store.quota import WindowRow
+
+Origin = Literal["provider", "own_key", "cache"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +26,50 @@ class AskRow:
     organization_id: UUID
     key_id: UUID | None
     subject_id: UUID
-    model_id: str  # '' when no model is asked for by name
+    models: tuple[str, ...] = ()  # those of which it must be known whether they are unlocked
 
 
 @dataclass(frozen=True, slots=True)
 class AskFacts:
-    """The key as it is at this moment (`mode` None: there is none), and whether the model is unlocked."""
+    """The key as it is at this moment (`mode` None: there is none), and those of the models that are unlocked."""
 
     n: int
     scopes: tuple[Scope, ...] | None
     mode: Mode | None
     expires_at: datetime | None
     revoked_at: datetime | None
-    entitled: bool
+    entitled: frozenset[str]
+
+
+class Taken(NamedTuple):
+    """What was taken from a window; `model_id` is the one model that the window counts, '' when it counts all."""
+
+    window_id: UUID
+    meter: str
+    amount: int
+    model_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """How a reservation's parts are stored: [grant, micro-credits], overdraft, [window, meter, amount]."""
+    """How a reservation's parts are stored: [grant, micro-credits], overdraft, [window, meter, amount, model]."""
 
     grants: tuple[tuple[UUID, int], ...]
     overdraft: int
-    windows: tuple[tuple[UUID, str, int], ...]
+    windows: tuple[Taken, ...]
 
 
 @dataclass(slots=True)
 class OpenReservation:
-    """A reservation as it stands; `charged_micros` is set once, by the one settlement."""
+    """A reservation as it stands, for the model that is being asked; `charged_micros` is set once, by the one
+    settlement."""
 
     organization_id: UUID
     id: UUID
+    key_id: UUID | None
+    subject_id: UUID
+    channel: Channel
+    capability: str | None
     model_id: str | None
     price_version: int | None
     rate_version: int | None
@@ -78,18 +96,6 @@ class Closings:
     grants: list[GrantRow]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointFound:
-    """The last attempt of a call that nobody finished."""
-
-    organization_id: UUID
-    request_id: UUID
-    number: int
-    provider_id: str
-    input_tokens: int | None
-    output_tokens: int | None
-
-
 @dataclass(slots=True)
 class CallOpened:
     """What was admitted: a reservation; for a call that is made here (`endpoint` is not None) also its request and its
@@ -104,9 +110,13 @@ class CallOpened:
     stream: bool
     capability: str | None
     quality: str | None
+    asked_model: str | None
+    reason: str | None
+    experiment_id: UUID | None
     model_id: str | None
     provider_id: str | None
     connection_id: UUID | None
+    own_key: bool
     input_tokens: int | None
     price_version: int | None
     rate_version: int | None
@@ -121,7 +131,8 @@ class CallOpened:
 
 
 class Ended(NamedTuple):
-    """How the request and the attempt of a call that was made here have ended; `attempt` None: there are none."""
+    """How the request and the attempt of a call that was made here have ended; `request_state` None: there are none.
+    `attempt` None: the last one."""
 
     request_state: str | None = None
     client_left: bool = False
@@ -163,17 +174,8 @@ class CallClosed:
     reasoning_tokens: int | None = None
     estimated: bool | None = None
     cost_nanos: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A call still runs: its lease goes on, and what it used so far is written down."""
-
-    organization_id: UUID
-    id: UUID
-    expires_at: datetime
-    input_tokens: int | None
-    output_tokens: int | None
+    cache_write_tokens: int | None = None
+    origin: Origin = "provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +188,17 @@ class EndUserRow:
 
 _ask_facts = Rows(
     AskFacts,
-    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, EXISTS (
-              SELECT FROM entitlement e JOIN organization o ON o.id = e.organization_id
-              WHERE e.organization_id = a.organization_id AND e.model_id = a.model_id
-                AND (e.subject_id IS NULL OR e.subject_id = a.subject_id) AND e.revoked_at IS NULL
-                AND e.starts_at <= $2::timestamptz + o.clock_offset_micros * interval '1 microsecond'
-                AND (e.expires_at IS NULL
-                     OR e.expires_at > $2::timestamptz + o.clock_offset_micros * interval '1 microsecond')) AS entitled
-       FROM json_to_recordset($1::json) AS a(n int, organization_id uuid, key_id uuid, subject_id uuid, model_id text)
+    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, (
+              SELECT coalesce(json_agg(m.id), '[]') FROM json_array_elements_text(a.models) AS m(id)
+              WHERE EXISTS (
+                  SELECT FROM entitlement e JOIN organization o ON o.id = e.organization_id
+                  WHERE e.organization_id = a.organization_id AND e.model_id = m.id
+                    AND (e.subject_id IS NULL OR e.subject_id = a.subject_id) AND e.revoked_at IS NULL
+                    AND e.starts_at <= $2::timestamptz + o.clock_offset_micros * interval '1 microsecond'
+                    AND (e.expires_at IS NULL
+                         OR e.expires_at > $2::timestamptz + o.clock_offset_micros * interval '1 microsecond'))
+              ) AS entitled
+       FROM json_to_recordset($1::json) AS a(n int, organization_id uuid, key_id uuid, subject_id uuid, models json)
        LEFT JOIN LATERAL (SELECT scopes, mode, expires_at, revoked_at FROM api_key
            WHERE organization_id = a.organization_id AND id = a.key_id LIMIT 1) k ON true""",
 )
@@ -203,8 +208,9 @@ _closings = Rows(
     """WITH r AS MATERIALIZED (
            SELECT r.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
            CROSS JOIN LATERAL (
-               SELECT organization_id, id, model_id, price_version, rate_version, multiplier_permille, charged,
-                      amount_micros, parts, state, created_at, expires_at, charged_micros
+               SELECT organization_id, id, key_id, subject_id, channel, capability, model_id, price_version,
+                      rate_version, multiplier_permille, charged, amount_micros, parts, state, created_at,
+                      expires_at, charged_micros
                FROM reservation WHERE organization_id = x.o AND id = x.id LIMIT 1) r)
        SELECT (SELECT coalesce(json_agg(r), '[]') FROM r) AS reservations,
               (SELECT coalesce(json_agg(w), '[]')
@@ -219,19 +225,13 @@ _closings = Rows(
                CROSS JOIN LATERAL (
                    SELECT * FROM credit_grant WHERE organization_id = k.o AND id = k.id LIMIT 1) g) AS grants""",
 )
-_checkpoints = Rows(
-    CheckpointFound,
-    """SELECT a.* FROM json_to_recordset($1::json) AS x(o uuid, id uuid)
-       CROSS JOIN LATERAL (
-           SELECT organization_id, request_id, number, provider_id, input_tokens, output_tokens
-           FROM attempt WHERE organization_id = x.o AND request_id = x.id ORDER BY number DESC LIMIT 1) a""",
-)
 _open_calls = Write(
     """WITH x AS MATERIALIZED (
            SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid, key_id uuid, subject_id uuid,
-               channel text, endpoint text, stream boolean, capability text, quality text, model_id text,
-               provider_id text, connection_id uuid, input_tokens bigint, price_version int, rate_version int,
-               multiplier_permille int, charged boolean, trial boolean, amount_micros bigint, parts jsonb,
+               channel text, endpoint text, stream boolean, capability text, quality text,
+               asked_model text, reason text, experiment_id uuid, model_id text, provider_id text, connection_id uuid,
+               own_key boolean, input_tokens bigint, price_version int, rate_version int, multiplier_permille int,
+               charged boolean, trial boolean, amount_micros bigint, parts jsonb,
                created_at timestamptz, expires_at timestamptz, metadata jsonb)),
        reserved AS (
            INSERT INTO reservation (organization_id, id, key_id, subject_id, channel, capability, quality, model_id,
@@ -242,12 +242,13 @@ _open_calls = Write(
                expires_at, metadata FROM x),
        requested AS (
            INSERT INTO request (organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, state,
-               created_at)
-           SELECT organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, 'running', created_at
+               created_at, asked_model, reason, experiment_id)
+           SELECT organization_id, id, key_id, subject_id, endpoint, channel, model_id, stream, 'running', created_at,
+               asked_model, reason, experiment_id
            FROM x WHERE endpoint IS NOT NULL)
-       INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, input_tokens,
-           started_at)
-       SELECT organization_id, id, 1, model_id, provider_id, connection_id, input_tokens, created_at FROM x
+       INSERT INTO attempt (organization_id, request_id, number, model_id, provider_id, connection_id, own_key,
+           input_tokens, started_at)
+       SELECT organization_id, id, 1, model_id, provider_id, connection_id, own_key, input_tokens, created_at FROM x
        WHERE endpoint IS NOT NULL"""
 )
 # Rows are found by their key and changed at their place: as in store/account.py.
@@ -258,7 +259,7 @@ _close_calls = Write(
                error text, attempt smallint, outcome text, status smallint, first_token_ms int, duration_ms int,
                stated boolean, usage_id uuid, recorded_at timestamptz, provider_id text, input_tokens bigint,
                cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint, estimated boolean,
-               cost_nanos bigint)),
+               cost_nanos bigint, cache_write_tokens bigint, origin text)),
        closed AS (
            UPDATE reservation r SET state = x.state, charged_micros = x.charged_micros, closed_at = x.closed_at,
                reason = coalesce(x.reason, r.reason)
@@ -270,7 +271,7 @@ _close_calls = Write(
                finished_at = x.closed_at
            FROM x CROSS JOIN LATERAL (
                SELECT ctid FROM request WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
-           WHERE q.ctid = k.ctid AND x.attempt IS NOT NULL),
+           WHERE q.ctid = k.ctid AND x.request_state IS NOT NULL),
        ended AS (
            UPDATE attempt a SET first_byte_at = a.started_at + x.first_token_ms * interval '1 millisecond',
                finished_at = x.closed_at, outcome = x.outcome, status = x.status,
@@ -278,35 +279,23 @@ _close_calls = Write(
                output_tokens = coalesce(x.output_tokens, a.output_tokens), cost_nanos = x.cost_nanos, error = x.error
            FROM x CROSS JOIN LATERAL (
                SELECT ctid FROM attempt
-               WHERE organization_id = x.organization_id AND request_id = x.id AND number = x.attempt LIMIT 1) AS k
-           WHERE a.ctid = k.ctid)
+               WHERE organization_id = x.organization_id AND request_id = x.id
+                 AND number = coalesce(x.attempt, number)
+               ORDER BY number DESC LIMIT 1) AS k
+           WHERE a.ctid = k.ctid AND x.request_state IS NOT NULL)
        INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, key_id,
            channel, capability, quality, model_id, provider_id, price_version, rate_version, multiplier_permille,
            messages, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, trial, estimated, cost_nanos,
-           charged_micros, duration_ms, first_token_ms)
+           charged_micros, duration_ms, first_token_ms, cache_write_tokens, origin)
        SELECT r.organization_id, x.usage_id, x.recorded_at, r.created_at, r.id, r.subject_id, r.key_id, r.channel,
            r.capability, r.quality, r.model_id, x.provider_id, CASE WHEN NOT x.stated THEN r.price_version END,
            CASE WHEN NOT x.stated THEN r.rate_version END, r.multiplier_permille,
            (r.model_id IS NOT NULL AND r.channel <> 'capability')::int, x.input_tokens, x.cached_input_tokens,
            x.output_tokens, x.reasoning_tokens, r.trial, x.estimated, x.cost_nanos, x.charged_micros, x.duration_ms,
-           x.first_token_ms
+           x.first_token_ms, x.cache_write_tokens, x.origin
        FROM x CROSS JOIN LATERAL (
            SELECT * FROM reservation WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS r
        WHERE x.charged_micros IS NOT NULL"""
-)
-_checkpoint = Write(
-    """WITH x AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS x(organization_id uuid, id uuid,
-           expires_at timestamptz, input_tokens bigint, output_tokens bigint)),
-       lease AS (UPDATE reservation r SET expires_at = x.expires_at FROM x
-           CROSS JOIN LATERAL (
-               SELECT ctid FROM reservation WHERE organization_id = x.organization_id AND id = x.id LIMIT 1) AS k
-           WHERE r.ctid = k.ctid)
-       UPDATE attempt a SET input_tokens = coalesce(x.input_tokens, a.input_tokens),
-           output_tokens = coalesce(x.output_tokens, a.output_tokens)
-       FROM x CROSS JOIN LATERAL (
-           SELECT ctid FROM attempt WHERE organization_id = x.organization_id AND request_id = x.id
-           ORDER BY number DESC LIMIT 1) AS k
-       WHERE a.ctid = k.ctid AND a.finished_at IS NULL"""
 )
 _end_users = Write(
     """INSERT INTO end_user (organization_id, id, external_id, created_at)
@@ -326,11 +315,6 @@ def closings(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[Closings]:
     return _closings(keys(wanted))
 
 
-def checkpoints(wanted: Iterable[tuple[UUID, UUID]]) -> Statement[CheckpointFound]:
-    """The last attempt of each of these calls."""
-    return _checkpoints(keys(wanted))
-
-
 def open_calls(rows: Iterable[CallOpened]) -> Statement[None]:
     """Durable before any provider is called."""
     return _open_calls(list(rows))
@@ -340,10 +324,6 @@ def close_calls(rows: Iterable[CallClosed]) -> Statement[None]:
     """The final state of each call and, where it was charged, its usage event. A settlement that comes late keeps the
     reservation's state and sets its charge."""
     return _close_calls(list(rows))
-
-
-def write_checkpoints(rows: Iterable[Checkpoint]) -> Statement[None]:
-    return _checkpoint(list(rows))
 
 
 def insert_end_users(rows: Iterable[EndUserRow]) -> Statement[None]:

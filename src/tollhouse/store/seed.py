@@ -168,10 +168,11 @@ async def insert_prices(tx: OperatorTx, rows: Sequence[PriceRow]) -> None:
     if rows:
         await tx.execute(
             """INSERT INTO model_price (model_id, version, effective_from, input_nanos_per_million,
-                   cached_input_nanos_per_million, output_nanos_per_million, note)
+                   cached_input_nanos_per_million, output_nanos_per_million, cache_write_nanos_per_million, note,
+                   source)
                SELECT * FROM json_to_recordset(%s::json) AS x(model_id text, version int, effective_from timestamptz,
                    input_nanos_per_million bigint, cached_input_nanos_per_million bigint,
-                   output_nanos_per_million bigint, note text)
+                   output_nanos_per_million bigint, cache_write_nanos_per_million bigint, note text, source text)
                ON CONFLICT DO NOTHING""",
             (_document(rows),),
         )

@@ -13,7 +13,9 @@ from tollhouse.gateway.dialect.neutral import (
     RefusalPiece,
     TextPiece,
     ToolBegan,
+    ToolCall,
     ToolPiece,
+    Whole,
 )
 
 # Above this a count cannot be true, whatever the provider says.
@@ -37,14 +39,21 @@ class Meter:
         """Whether the answer is whole: the stream says so, or each of the answers in it that had begun does."""
         return self.ended or (bool(self._finished) and self._begun <= self._finished)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether the provider has produced anything that it may charge for as output."""
+        return self.output_tokens > 0 or (self.usage is not None and self.usage.output_tokens > 0)
+
     def count(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
             match piece:
                 case TextPiece() | ReasoningPiece() | RefusalPiece():
                     self.text(piece.choice, piece.text)
-                case ToolBegan() | ToolPiece():
+                case ToolBegan():
                     self.begin(piece.choice)
                     self.output_tokens += 1
+                case ToolPiece():
+                    self.text(piece.choice, piece.arguments)
                 case Ending():
                     self.finish(piece.choice)
                 case Counted():
@@ -77,3 +86,12 @@ def tokens(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_BELIEVABLE:
         return value
     return None
+
+
+def count_text(whole: Whole) -> int:
+    """The output tokens of an answer that does not say, at four characters each."""
+    characters = 0
+    for choice in whole.choices:
+        for part in choice.parts:
+            characters += len(part.name) + len(part.arguments) if isinstance(part, ToolCall) else len(part.text)
+    return -(-characters // 4)

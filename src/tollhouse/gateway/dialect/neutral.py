@@ -1,11 +1,14 @@
 """What every dialect can be translated to and from: a prompt, an answer, and an answer in pieces.
 
 Nothing of a vendor's own appears here. A dialect that has something which these have not passes it on only to a provider
-that speaks the same dialect; towards any other it is a BadRequest that names the field.
+that speaks the same dialect; towards any other it is a BadRequest that names the field. Parts are tagged, so that what is
+kept of an answer can be read again.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from tollhouse.core.price import Usage
 
@@ -13,13 +16,11 @@ Ended = Literal["stop", "length", "tool_calls", "content_filter"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True, tag=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True, tag=True):
     """By `url`, or as `data` (base64) of a `media_type`."""
 
     url: str | None = None
@@ -28,8 +29,7 @@ class Image:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True, tag=True):
     """The model wants a tool used. `arguments` is JSON of an object, as text, as the model wrote it."""
 
     id: str
@@ -37,8 +37,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Struct, frozen=True, tag=True):
     """What a tool said. `name` is known where the dialect repeats it."""
 
     call_id: str
@@ -47,8 +46,7 @@ class ToolResult:
     is_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(Struct, frozen=True, tag=True):
     """What a model thought before it answered. `signature` is the vendor's, who takes it back only unchanged; `redacted`
     is what the vendor encrypted."""
 
@@ -57,8 +55,7 @@ class Reasoning:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True, tag=True):
     """The model would not do it, in its own words."""
 
     text: str

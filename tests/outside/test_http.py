@@ -1,4 +1,4 @@
-"""OpenAI-compatible servers over real sockets."""
+"""Providers over real sockets: what all of them have in common, shown with OpenAI's."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def fake() -> AsyncIterator[FakeProvider]:
 
 @pytest.fixture
 async def openai(fake: FakeProvider) -> AsyncIterator[Provider]:
-    provider = OpenAICompatible(fake.url, KEY)
+    provider = OpenAICompatible(fake.url, KEY, allow_private=True)
     yield provider
     await provider.close()
 
@@ -42,7 +42,7 @@ async def openai(fake: FakeProvider) -> AsyncIterator[Provider]:
 @pytest.fixture
 async def hasty(fake: FakeProvider) -> AsyncIterator[Provider]:
     """The same server, with deadlines that a test can wait for."""
-    provider = OpenAICompatible(fake.url, KEY, SHORT)
+    provider = OpenAICompatible(fake.url, KEY, SHORT, allow_private=True)
     yield provider
     await provider.close()
 
@@ -60,7 +60,7 @@ async def tokens_of(reply: Reply) -> int:
 
 async def test_a_plain_answer_comes_back_byte_for_byte(openai: Provider, fake: FakeProvider) -> None:
     body = ask("sandbox:tokens=3")
-    reply = await openai.chat(body, stream=False)
+    reply = await openai.send("chat", "m", body, stream=False)
     answer = json.loads(await reply.read(MEGABYTE))
     assert (reply.status, reply.content_type) == (200, "application/json")
     assert answer["choices"][0]["message"]["content"] == "w0 w1 w2"
@@ -69,21 +69,21 @@ async def test_a_plain_answer_comes_back_byte_for_byte(openai: Provider, fake: F
 
 
 async def test_a_call_carries_the_key_and_asks_for_no_compression(openai: Provider, fake: FakeProvider) -> None:
-    await (await openai.chat(ask("hi"), stream=False)).read(MEGABYTE)
+    await (await openai.send("chat", "m", ask("hi"), stream=False)).read(MEGABYTE)
     headers = fake.log[0].headers
     assert headers["authorization"] == f"Bearer {KEY}"
     assert headers["accept-encoding"] == "identity"
 
 
 async def test_a_server_without_keys_is_sent_none(fake: FakeProvider) -> None:
-    provider = OpenAICompatible(fake.url, None)
-    await (await provider.chat(ask("hi"), stream=False)).read(MEGABYTE)
+    provider = OpenAICompatible(fake.url, None, allow_private=True)
+    await (await provider.send("chat", "m", ask("hi"), stream=False)).read(MEGABYTE)
     assert "authorization" not in fake.log[0].headers
     await provider.close()
 
 
 async def test_a_stream_comes_whole_and_in_order(openai: Provider) -> None:
-    reply = await openai.chat(ask("sandbox:tokens=50", stream=True), stream=True)
+    reply = await openai.send("chat", "m", ask("sandbox:tokens=50", stream=True), stream=True)
     stream = b"".join([segment async for segment in reply.segments()])
     events = [json.loads(event[6:]) for event in stream.split(b"\n\n")[:-2]]
     assert reply.content_type == "text/event-stream"
@@ -93,7 +93,7 @@ async def test_a_stream_comes_whole_and_in_order(openai: Provider) -> None:
 
 
 async def test_a_segment_is_given_while_the_provider_still_thinks(openai: Provider, fake: FakeProvider) -> None:
-    reply = await openai.chat(ask("sandbox:fault=stall:1", stream=True), stream=True)
+    reply = await openai.send("chat", "m", ask("sandbox:fault=stall:1", stream=True), stream=True)
     segments = aiter(reply.segments())
     async with asyncio.timeout(5):
         received = b""
@@ -104,7 +104,7 @@ async def test_a_segment_is_given_while_the_provider_still_thinks(openai: Provid
 
 
 async def test_closing_before_the_end_aborts_the_call_at_the_provider(openai: Provider, fake: FakeProvider) -> None:
-    reply = await openai.chat(ask("sandbox:tokens=1000 sandbox:delay=20", stream=True), stream=True)
+    reply = await openai.send("chat", "m", ask("sandbox:tokens=1000 sandbox:delay=20", stream=True), stream=True)
     await anext(aiter(reply.segments()))
     await reply.close()
     async with asyncio.timeout(5):
@@ -114,7 +114,7 @@ async def test_closing_before_the_end_aborts_the_call_at_the_provider(openai: Pr
 
 
 async def test_cancelling_a_call_that_waits_aborts_it_at_the_provider(openai: Provider, fake: FakeProvider) -> None:
-    waiting = asyncio.create_task(openai.chat(ask("sandbox:fault=hang"), stream=False))
+    waiting = asyncio.create_task(openai.send("chat", "m", ask("sandbox:fault=hang"), stream=False))
     call = await fake.call(0)
     waiting.cancel()
     async with asyncio.timeout(5):
@@ -127,7 +127,7 @@ async def test_an_answer_read_to_its_end_gives_its_socket_back(
     openai: Provider, fake: FakeProvider, stream: bool
 ) -> None:
     for _ in range(5):
-        reply = await openai.chat(ask("hi", stream=stream), stream=stream)
+        reply = await openai.send("chat", "m", ask("hi", stream=stream), stream=stream)
         async for _ in reply.segments():
             pass
         await reply.close()
@@ -137,7 +137,7 @@ async def test_an_answer_read_to_its_end_gives_its_socket_back(
 
 async def test_no_socket_stays_behind_after_a_storm_of_cancelled_calls(openai: Provider, fake: FakeProvider) -> None:
     async def one() -> None:
-        reply = await openai.chat(ask("sandbox:tokens=100 sandbox:delay=1", stream=True), stream=True)
+        reply = await openai.send("chat", "m", ask("sandbox:tokens=100 sandbox:delay=1", stream=True), stream=True)
         try:
             await tokens_of(reply)
         finally:
@@ -152,7 +152,7 @@ async def test_no_socket_stays_behind_after_a_storm_of_cancelled_calls(openai: P
     async with asyncio.timeout(5):
         if fake.open_connections:
             await fake.all_closed.wait()
-        reply = await openai.chat(ask("still there?"), stream=False)
+        reply = await openai.send("chat", "m", ask("still there?"), stream=False)
         await reply.read(MEGABYTE)
     assert reply.status == 200
 
@@ -160,22 +160,22 @@ async def test_no_socket_stays_behind_after_a_storm_of_cancelled_calls(openai: P
 async def test_a_closed_port_is_unreachable(fake: FakeProvider) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        provider = OpenAICompatible(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", KEY)
+        provider = OpenAICompatible(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", KEY, allow_private=True)
         with pytest.raises(ProviderUnreachable):
-            await provider.chat(ask("hi"), stream=False)
+            await provider.send("chat", "m", ask("hi"), stream=False)
         await provider.close()
 
 
 async def test_a_name_that_does_not_exist_is_unreachable() -> None:
-    provider = OpenAICompatible("http://no-such-host.invalid/v1", KEY)
+    provider = OpenAICompatible("http://no-such-host.invalid/v1", KEY, allow_private=True)
     with pytest.raises(ProviderUnreachable):
-        await provider.chat(ask("hi"), stream=False)
+        await provider.send("chat", "m", ask("hi"), stream=False)
     await provider.close()
 
 
 async def test_a_server_that_hangs_up_without_answering_is_called_once(openai: Provider, fake: FakeProvider) -> None:
     with pytest.raises(ProviderUnreachable):
-        await openai.chat(ask("sandbox:fault=refuse"), stream=False)
+        await openai.send("chat", "m", ask("sandbox:fault=refuse"), stream=False)
     assert fake.calls == 1
 
 
@@ -187,9 +187,11 @@ async def test_a_host_that_accepts_no_connection_runs_into_the_connect_deadline(
         for waiting in queue:  # fills the backlog, so that the kernel drops every further attempt
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        provider = OpenAICompatible(f"http://127.0.0.1:{full.getsockname()[1]}/v1", KEY, replace(SHORT, first_byte=5.0))
+        provider = OpenAICompatible(
+            f"http://127.0.0.1:{full.getsockname()[1]}/v1", KEY, replace(SHORT, first_byte=5.0), allow_private=True
+        )
         with pytest.raises(ProviderTimeout) as late:
-            await provider.chat(ask("hi"), stream=False)
+            await provider.send("chat", "m", ask("hi"), stream=False)
         await provider.close()
         for waiting in queue:
             waiting.close()
@@ -198,7 +200,7 @@ async def test_a_host_that_accepts_no_connection_runs_into_the_connect_deadline(
 
 async def test_silence_before_the_answer_ends_at_the_first_byte_deadline(hasty: Provider, fake: FakeProvider) -> None:
     with pytest.raises(ProviderTimeout) as late:
-        await hasty.chat(ask("sandbox:fault=hang"), stream=False)
+        await hasty.send("chat", "m", ask("sandbox:fault=hang"), stream=False)
     assert late.value.phase == "first_byte"
     async with asyncio.timeout(5):
         await fake.log[0].ended.wait()
@@ -208,14 +210,14 @@ async def test_silence_before_the_answer_ends_at_the_first_byte_deadline(hasty: 
 async def test_headers_without_a_body_end_at_the_first_byte_deadline(hasty: Provider, fake: FakeProvider) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     fake.raw_answers.append(head + FakeProvider.HOLD)
-    reply = await hasty.chat(ask("hi", stream=True), stream=True)
+    reply = await hasty.send("chat", "m", ask("hi", stream=True), stream=True)
     with pytest.raises(ProviderTimeout) as late:
         await tokens_of(reply)
     assert late.value.phase == "first_byte"
 
 
 async def test_silence_inside_the_answer_ends_at_the_idle_deadline(hasty: Provider, fake: FakeProvider) -> None:
-    reply = await hasty.chat(ask("sandbox:fault=stall:3", stream=True), stream=True)
+    reply = await hasty.send("chat", "m", ask("sandbox:fault=stall:3", stream=True), stream=True)
     received = b""
     with pytest.raises(ProviderTimeout) as late:
         async for segment in reply.segments():
@@ -228,8 +230,8 @@ async def test_silence_inside_the_answer_ends_at_the_idle_deadline(hasty: Provid
 
 
 async def test_a_slow_drip_ends_at_the_total_deadline(fake: FakeProvider) -> None:
-    provider = OpenAICompatible(fake.url, KEY, replace(SHORT, total=0.4))
-    reply = await provider.chat(ask("sandbox:tokens=1000 sandbox:delay=10", stream=True), stream=True)
+    provider = OpenAICompatible(fake.url, KEY, replace(SHORT, total=0.4), allow_private=True)
+    reply = await provider.send("chat", "m", ask("sandbox:tokens=1000 sandbox:delay=10", stream=True), stream=True)
     with pytest.raises(ProviderTimeout) as late:
         await tokens_of(reply)
     assert late.value.phase == "total"
@@ -237,12 +239,12 @@ async def test_a_slow_drip_ends_at_the_total_deadline(fake: FakeProvider) -> Non
 
 
 async def test_a_steady_stream_longer_than_the_idle_deadline_is_left_alone(hasty: Provider) -> None:
-    reply = await hasty.chat(ask("sandbox:tokens=40 sandbox:delay=15", stream=True), stream=True)
+    reply = await hasty.send("chat", "m", ask("sandbox:tokens=40 sandbox:delay=15", stream=True), stream=True)
     assert await tokens_of(reply) == 40
 
 
 async def test_a_reader_who_pauses_is_not_taken_for_a_silent_provider(hasty: Provider) -> None:
-    reply = await hasty.chat(ask("sandbox:tokens=5", stream=True), stream=True)
+    reply = await hasty.send("chat", "m", ask("sandbox:tokens=5", stream=True), stream=True)
     segments = aiter(reply.segments())
     received = await anext(segments)
     await asyncio.sleep(3 * SHORT.idle)
@@ -253,13 +255,13 @@ async def test_a_reader_who_pauses_is_not_taken_for_a_silent_provider(hasty: Pro
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_cut_off_is_broken_and_never_a_normal_end(openai: Provider, stream: bool) -> None:
-    reply = await openai.chat(ask("sandbox:tokens=20 sandbox:fault=cut:7", stream=stream), stream=stream)
+    reply = await openai.send("chat", "m", ask("sandbox:tokens=20 sandbox:fault=cut:7", stream=stream), stream=stream)
     with pytest.raises(ReplyBroken):
         await reply.read(MEGABYTE)
 
 
 async def test_what_came_before_the_cut_is_given(openai: Provider, fake: FakeProvider) -> None:
-    reply = await openai.chat(ask("sandbox:fault=cut:7", stream=True), stream=True)
+    reply = await openai.send("chat", "m", ask("sandbox:fault=cut:7", stream=True), stream=True)
     received = b""
     with pytest.raises(ReplyBroken):
         async for segment in reply.segments():
@@ -270,7 +272,7 @@ async def test_what_came_before_the_cut_is_given(openai: Provider, fake: FakePro
 
 @pytest.mark.parametrize("status", [307, 400, 401, 429, 500, 503, 529])
 async def test_any_status_is_an_answer(openai: Provider, status: int) -> None:
-    reply = await openai.chat(ask(f"sandbox:fault=status:{status}"), stream=False)
+    reply = await openai.send("chat", "m", ask(f"sandbox:fault=status:{status}"), stream=False)
     assert reply.status == status
     assert json.loads(await reply.read(MEGABYTE))["error"]["code"] == f"fake_{status}"
 
@@ -279,7 +281,7 @@ async def test_a_redirect_is_never_followed(openai: Provider, fake: FakeProvider
     async with FakeProvider() as trap:
         location = trap.url.encode() + b"/chat/completions"
         fake.raw_answers.append(b"HTTP/1.1 307 Away\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
-        reply = await openai.chat(ask("hi"), stream=False)
+        reply = await openai.send("chat", "m", ask("hi"), stream=False)
         assert (reply.status, await reply.read(MEGABYTE)) == (307, b"")
         assert (trap.connections, fake.calls) == (0, 1)
 
@@ -292,7 +294,7 @@ async def test_an_answer_beyond_the_cap_is_abandoned(openai: Provider, fake: Fak
     else:
         raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n" + body + b"\r\n"
     fake.raw_answers.append(raw + FakeProvider.HOLD)
-    reply = await openai.chat(ask("hi"), stream=False)
+    reply = await openai.send("chat", "m", ask("hi"), stream=False)
     with pytest.raises(ReplyTooLarge):
         await reply.read(100_000)
     async with asyncio.timeout(5):
@@ -312,13 +314,13 @@ async def test_an_answer_beyond_the_cap_is_abandoned(openai: Provider, fake: Fak
 async def test_what_is_not_proper_http_is_a_broken_reply(openai: Provider, fake: FakeProvider, raw: bytes) -> None:
     fake.raw_answers.append(raw)
     with pytest.raises(ReplyBroken):
-        await openai.chat(ask("hi"), stream=False)
+        await openai.send("chat", "m", ask("hi"), stream=False)
 
 
 async def test_a_broken_chunk_inside_the_body_is_a_broken_reply(openai: Provider, fake: FakeProvider) -> None:
     fake.raw_answers.append(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
     with pytest.raises(ReplyBroken):
-        reply = await openai.chat(ask("hi"), stream=False)
+        reply = await openai.send("chat", "m", ask("hi"), stream=False)
         await reply.read(MEGABYTE)
 
 
@@ -326,16 +328,16 @@ async def test_compressed_bytes_are_never_unpacked(openai: Provider, fake: FakeP
     packed = b"\x1f\x8b\x08\x00pretend"
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     fake.raw_answers.append(head + packed)
-    reply = await openai.chat(ask("hi"), stream=False)
+    reply = await openai.send("chat", "m", ask("hi"), stream=False)
     assert await reply.read(MEGABYTE) == packed
 
 
 async def test_cookies_are_not_kept(fake: FakeProvider) -> None:
-    provider = OpenAICompatible(fake.url.replace("127.0.0.1", "localhost"), KEY)
+    provider = OpenAICompatible(fake.url.replace("127.0.0.1", "localhost"), KEY, allow_private=True)
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nSet-Cookie: a=b\r\n"
     fake.raw_answers.append(head + b"Content-Length: 2\r\n\r\n{}")
     for _ in range(2):
-        await (await provider.chat(ask("hi"), stream=False)).read(MEGABYTE)
+        await (await provider.send("chat", "m", ask("hi"), stream=False)).read(MEGABYTE)
     assert "cookie" not in fake.log[1].headers
     await provider.close()
 
@@ -346,14 +348,14 @@ async def test_proxies_of_the_environment_are_ignored(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
-    reply = await openai.chat(ask("hi"), stream=False)
+    reply = await openai.send("chat", "m", ask("hi"), stream=False)
     await reply.read(MEGABYTE)
     assert fake.calls == 1
 
 
 async def test_a_body_of_megabytes_arrives_unchanged(openai: Provider, fake: FakeProvider) -> None:
     body = ask("x" * (3 * MEGABYTE))
-    await (await openai.chat(body, stream=False)).read(MEGABYTE)
+    await (await openai.send("chat", "m", body, stream=False)).read(MEGABYTE)
     assert fake.log[0].raw_body == body
 
 
@@ -361,16 +363,48 @@ async def test_no_fault_tells_the_key_or_the_address(hasty: Provider, fake: Fake
     host = fake.url.removeprefix("http://").removesuffix("/v1")
     for text in ("sandbox:fault=refuse", "sandbox:fault=hang", "sandbox:fault=cut:2", "sandbox:fault=stall:2"):
         with pytest.raises(ProviderFault) as fault:
-            reply = await hasty.chat(ask(text, stream=True), stream=True)
+            reply = await hasty.send("chat", "m", ask(text, stream=True), stream=True)
             await reply.read(MEGABYTE)
         shown = f"{fault.value!r} {fault.value.__cause__!r}"
         assert KEY not in shown
         assert host not in shown
 
 
-@pytest.mark.parametrize(
-    "address", ["", "api.openai.com/v1", "ftp://host/v1", "http://me:secret@host/v1", "http://h/v1?a"]
-)
-def test_an_address_that_no_provider_can_have_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="https://host/v1"):
-        OpenAICompatible(address, KEY)
+async def test_a_refusal_that_quotes_the_key_is_shown_without_it(openai: Provider, fake: FakeProvider) -> None:
+    said = b'{"error": {"message": "Incorrect API key provided: ' + KEY.encode() + b'"}}'
+    half = len(said) - 20  # within the key, which comes in two segments
+    head = b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (said[:half], said[half:]))
+    fake.raw_answers.append(head + chunks + b"0\r\n\r\n")
+    reply = await openai.send("chat", "m", ask("hi"), stream=False)
+    assert await reply.read(MEGABYTE) == said.replace(KEY.encode(), b"[key]")
+
+
+async def test_a_placeholder_for_a_key_does_not_garble_a_refusal(fake: FakeProvider) -> None:
+    provider = OpenAICompatible(fake.url, "EMPTY", allow_private=True)
+    fake.raw_answers.append(b"HTTP/1.1 400 No\r\nContent-Length: 18\r\n\r\nmessages are EMPTY")
+    reply = await provider.send("chat", "m", ask("hi"), stream=False)
+    assert await reply.read(MEGABYTE) == b"messages are EMPTY"
+    await provider.close()
+
+
+@pytest.mark.parametrize("key", ["two words", "line\r\nX-Other: 1", "schlüssel", "\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII") as refused:
+        OpenAICompatible("https://host/v1", key, allow_private=False)
+    assert key not in str(refused.value)
+
+
+async def test_a_closed_provider_opens_again_with_the_next_call(openai: Provider, fake: FakeProvider) -> None:
+    for _ in range(2):
+        await (await openai.send("chat", "m", ask("hi"), stream=False)).read(MEGABYTE)
+        await openai.close()
+    assert (fake.calls, fake.connections) == (2, 2)
+
+
+async def test_the_wait_that_a_provider_asks_for_is_known_before_its_body_is_read(
+    openai: Provider, fake: FakeProvider
+) -> None:
+    fake.raw_answers.append(b"HTTP/1.1 429 Slow\r\nConnection: close\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+    assert (await openai.send("chat", "m", ask("hi"), stream=False)).retry_after_s == 7
+    assert (await openai.send("chat", "m", ask("hi"), stream=False)).retry_after_s is None

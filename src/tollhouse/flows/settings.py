@@ -1,0 +1,72 @@
+"""What an organisation chooses for its calls, and the forgetting of what was kept for it.
+
+The choice and its audit row are one transaction. What was kept is in reach of the organisation alone, so it is
+forgotten in a transaction of its own after that of the audit row: cut between the two, the row tells what is to be
+repeated."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from tollhouse.flows import fund
+from tollhouse.flows.audit import record
+from tollhouse.flows.order import Order
+from tollhouse.store import content, kept_answer
+from tollhouse.store import settings as store
+from tollhouse.store.db import Database
+from tollhouse.store.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class NewTtl:
+    """For how many seconds answers are kept; None, not at all."""
+
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is None stays as it is."""
+
+    cache_ttl: NewTtl | None = None
+    stores_content: bool | None = None
+
+
+async def change(db: Database, order: Order, organization_id: UUID, wanted: Change) -> Settings:
+    """Counts from the next call on. Answers that were kept for longer than they now may be are forgotten; prompts and
+    answers that were stored stay until they are deleted or 30 days old."""
+    async with db.operator() as tx:
+        await fund.lock_one(tx, organization_id)
+        before = await store.read(tx, organization_id)
+        after = Settings(
+            before.cache_ttl_s if wanted.cache_ttl is None else wanted.cache_ttl.seconds,
+            before.stores_content if wanted.stores_content is None else wanted.stores_content,
+        )
+        if after != before:
+            await store.write(tx, organization_id, after)
+            details = {"cache_ttl_seconds": after.cache_ttl_s, "store_content": after.stores_content}
+            about = ("organization", str(organization_id))
+            await record(tx, organization_id, order.now, order.actor, "settings.changed", about, details)
+    if (after.cache_ttl_s or 0) < (before.cache_ttl_s or 0):
+        async with db.tenant(organization_id) as tenant:
+            await kept_answer.forget(tenant, organization_id)
+    return after
+
+
+async def empty_cache(db: Database, order: Order, organization_id: UUID) -> int:
+    """Forgets every kept answer. How many there were."""
+    await _record(db, order, organization_id, "cache.emptied")
+    async with db.tenant(organization_id) as tx:
+        return await kept_answer.forget(tx, organization_id)
+
+
+async def forget_content(db: Database, order: Order, organization_id: UUID) -> int:
+    """Forgets all prompts and answers that were stored. Of how many requests there were some."""
+    await _record(db, order, organization_id, "content.forgotten")
+    async with db.tenant(organization_id) as tx:
+        return await content.forget(tx, organization_id)
+
+
+async def _record(db: Database, order: Order, organization_id: UUID, action: str) -> None:
+    async with db.operator() as tx:
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order.now, order.actor, action, about, {})

@@ -1,0 +1,79 @@
+"""`POST /v1/messages/count_tokens`: how long a prompt is. It costs nothing and takes nothing."""
+
+from datetime import datetime
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from tollhouse.core.catalogue import Catalogue
+from tollhouse.core.errors import ModelNotFound
+from tollhouse.core.routing import Route, routes_of
+from tollhouse.core.token import count_tokens
+from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.gateway.dialect import messages
+from tollhouse.gateway.dialect.messages_request import CountRequest, read_count
+from tollhouse.gateway.dialect.meter import tokens
+from tollhouse.gateway.http import ClientLeft, read_body, refusal_of, request_id, send_json, send_refusal
+from tollhouse.gateway.state import State
+from tollhouse.outside import ProviderFault
+from tollhouse.store import catalogue
+
+ANSWER_MAX = 64 * 1024
+
+
+class CountTokens:
+    """The ASGI application of this path. Anthropic counts for its own models; of others the count is an estimate of
+    ours, and the answer says so."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        now = self._state.clock()
+        headers = [request_id(now)]
+        try:
+            credential = credential_of(scope["headers"])
+            caller = await authenticate(self._state.db, self._state.secret, credential, now)
+            require(caller, "gateway")
+            request = read_count(await read_body(scope, receive, self._state.body_max_bytes))
+            counted = await self._counted(caller, request, now)
+        except ClientLeft:
+            return
+        except Exception as error:
+            await send_refusal(send, messages.SURFACE.refusal, refusal_of(error), headers)
+            return
+        answer = {"input_tokens": counted} if counted is not None else _estimate(request)
+        await send_json(send, 200, msgspec.json.encode(answer), headers)
+
+    async def _counted(self, caller: Caller, request: CountRequest, now: datetime) -> int | None:
+        """As the model's own provider counts; None when it cannot be asked, or does not say."""
+        known = self._state.teller.catalogue or await self._load()
+        model = known.models.get(request.model)
+        if model is None or not model.selectable:
+            raise ModelNotFound(request.model)
+        own = known.own_connections.get(caller.organization_id, {})
+        for route in routes_of(model, caller.mode, self._state.mode, own, known.connections)[:1]:
+            if route.connection is not None and route.connection.protocol == "anthropic":
+                return await self._asked(route, request.native(model.provider_model_id), model.provider_model_id)
+        return None
+
+    async def _asked(self, route: Route, body: bytes, name: str) -> int | None:
+        try:
+            reply = await self._state.providers.of(route).send("count_tokens", name, body, stream=False)
+            try:
+                said = msgspec.json.decode(await reply.read(ANSWER_MAX)) if reply.status == 200 else None
+            finally:
+                await reply.close()
+        except (ProviderFault, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return tokens(said.get("input_tokens")) if isinstance(said, dict) else None
+
+    async def _load(self) -> Catalogue:
+        async with self._state.db.operator() as tx:
+            return await catalogue.load(tx)
+
+
+def _estimate(request: CountRequest) -> dict[str, object]:
+    """By our own tokenizer, over all that the model would read."""
+    text = msgspec.json.encode([request.system, request.messages, request.tools]).decode()
+    return {"input_tokens": count_tokens(text), "estimated": True}

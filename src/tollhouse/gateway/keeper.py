@@ -1,0 +1,72 @@
+"""What organisations have chosen to keep: answers to be given again to equal requests, prompts and answers to be read."""
+
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
+
+import msgspec
+import structlog
+
+from tollhouse.core.access import Candidate
+from tollhouse.core.errors import Overloaded
+from tollhouse.core.price import Usage
+from tollhouse.flows.operation import Admitted
+from tollhouse.gateway import kept
+from tollhouse.gateway.dialect import NotAnAnswer
+from tollhouse.gateway.dialect.neutral import Whole
+from tollhouse.gateway.exchange import Chat, Exchange
+from tollhouse.store import content, kept_answer
+from tollhouse.store.db import Database
+
+log = structlog.get_logger()
+
+# What cannot change an answer: how it is sent, whose it is, and hints to the vendor.
+_BESIDE = frozenset({
+    "stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+    "prompt_cache_retention",
+})  # fmt: skip
+
+
+class Keeper:
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def find(self, admitted: Admitted, exchange: Exchange) -> kept.Kept | None:
+        """The answer that the organisation keeps to an equal request, if it keeps answers and has one. A store that
+        does not answer has none."""
+        if admitted.keeps.cache_ttl_s is None or not isinstance(exchange, Chat):
+            return None
+        key = _key(exchange, admitted.admission.terms.model.id)
+        try:
+            async with self._db.tenant(admitted.organization_id) as tx:
+                found = await kept_answer.find(tx, admitted.organization_id, key, self._clock())
+        except Overloaded:
+            return None
+        return None if found is None else kept.read(found.answer)
+
+    async def keep(
+        self, admitted: Admitted, candidate: Candidate, exchange: Chat, whole: Callable[[], Whole], usage: Usage
+    ) -> None:
+        """Keeps what the organisation has chosen to keep. The call is settled before: what fails here loses nothing."""
+        keeps, organization_id, now = admitted.keeps, admitted.organization_id, self._clock()
+        if keeps.cache_ttl_s is None and not keeps.stores_content:
+            return
+        try:
+            answer = msgspec.to_builtins(kept.Kept(candidate.model.id, exchange.created, usage, whole=whole()))
+            async with self._db.tenant(organization_id) as tx:
+                if keeps.stores_content:
+                    prompt = msgspec.json.decode(exchange.raw)
+                    await content.keep(tx, organization_id, admitted.id, prompt, answer["whole"], now)
+                if keeps.cache_ttl_s is not None:
+                    key = _key(exchange, admitted.admission.terms.model.id)
+                    await kept_answer.keep(tx, organization_id, key, candidate.model.id, answer, now, keeps.cache_ttl_s)
+        except (Overloaded, NotAnAnswer) as error:
+            log.warning("an answer was not kept", request=str(admitted.id), error=str(error))
+
+
+def _key(exchange: Chat, model_id: str) -> bytes:
+    """Equal requests for one model have one key, in whatever order their fields stand."""
+    asked = {name: value for name, value in msgspec.json.decode(exchange.raw).items() if name not in _BESIDE}
+    head = f"{exchange.surface.name} {model_id} ".encode()
+    return sha256(head + msgspec.json.encode(asked, order="sorted")).digest()
