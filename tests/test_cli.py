@@ -14,6 +14,8 @@ import pytest
 
 import tollhouse
 from tests.conftest import TEST_SECRET
+from tollhouse.core.routing import PLATFORM_ID
+from tollhouse.core.vault import Keyring, association
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 DEMO = "00000000-0000-0000-0000-000000000001"
@@ -106,6 +108,33 @@ def test_a_ledger_that_does_not_hold_is_reported_with_status_1(command: Command,
     assert answer["ok"] is False
     assert all(failure["rows"] for failure in answer["failures"])
     assert "fail" in command("prove-ledger", DATABASE_URL=database_url).stdout
+
+
+def test_provider_keys_are_sealed_under_another_secret_and_what_cannot_be_opened_is_told(
+    command: Command, database_url: str
+) -> None:
+    new, associated = "another secret, which is to be the present one", association(PLATFORM_ID, "openai")
+    sealed = [Keyring(secret).seal("sk-1", associated, bytes(12)) for secret in (TEST_SECRET, b"a secret that is lost")]
+    with psycopg.connect(database_url) as connection:
+        for number, one in enumerate(sealed):
+            connection.execute(
+                """INSERT INTO connection (organization_id, id, provider_id, base_url, key_ciphertext, origin, created_at)
+                   VALUES (%s, %s, 'openai', 'https://host.example', %s, 'operator', now())""",
+                (PLATFORM_ID, PLATFORM_ID.hex[:-1] + str(number), one),
+            )
+    settings = {"DATABASE_URL": database_url, "SECRET_KEY": new, "PREVIOUS_SECRET_KEYS": TEST_SECRET.decode()}
+    first = command("rotate-keys", **settings)
+    assert first.returncode == 1
+    assert first.stdout.startswith("Sealed anew: 1. Under the present secret already: 0.\n")
+    assert f"connection {DEMO} to openai of organisation {PLATFORM_ID}" in first.stdout
+    assert "TOLLHOUSE_PREVIOUS_SECRET_KEYS" in first.stdout
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM connection WHERE id = %s", (DEMO,))
+        row = connection.execute("SELECT key_ciphertext FROM connection").fetchone()
+    assert row is not None
+    assert Keyring(new.encode()).open(row[0], associated) == "sk-1"
+    again = command("rotate-keys", DATABASE_URL=database_url, SECRET_KEY=new)
+    assert (again.returncode, again.stdout) == (0, "Sealed anew: 0. Under the present secret already: 1.\n")
 
 
 def test_without_a_place_for_the_keys_nothing_is_seeded(

@@ -33,6 +33,7 @@ from tollhouse.config import Config
 from tollhouse.core.ask import CreditsWant
 from tollhouse.core.period import months_after
 from tollhouse.core.price import Usage
+from tollhouse.core.routing import PLATFORM_ID
 from tollhouse.core.vault import Keyring
 from tollhouse.flows.connection import Policy
 from tollhouse.flows.once import Once
@@ -318,7 +319,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
         yield running
 
 
-async def connect(office: Office, base_url: str, enabled: bool = True, owner: UUID = UUID(int=0)) -> UUID:
+async def connect(office: Office, base_url: str, enabled: bool = True, owner: UUID = PLATFORM_ID) -> UUID:
     id_ = uuid4()
     await change(
         office.url,

@@ -4,6 +4,7 @@ import msgspec
 
 from tollhouse.core.errors import ProviderFailed
 from tollhouse.outside import ProviderFault, ProviderLacks, ProviderTimeout, Reply
+from tollhouse.outside.address import AddressRefused
 
 SECOND_WAIT_S = 2.0  # a provider that asks for a longer pause is not asked again; the next candidate is
 
@@ -33,10 +34,12 @@ class AttemptFailed(Exception):
 
 def of_fault(fault: ProviderFault, status: int | None = None) -> AttemptFailed:
     """A provider's fault before any output. After a deadline it is not asked a second time: the customer waited."""
+    if isinstance(fault, ProviderLacks | AddressRefused):  # no second attempt would change it
+        said = ProviderFailed(f"The call failed: {fault}; nothing was charged. Tell the operator.")
+        return AttemptFailed(said, ill=False, status=status)
     late = isinstance(fault, ProviderTimeout)
-    said = ProviderFailed(f"The call failed: {fault}; nothing was charged. Try again.", 504 if late else 502)
-    lacks = isinstance(fault, ProviderLacks)
-    return AttemptFailed(said, again=not late and not lacks, ill=not lacks, status=status)
+    error = ProviderFailed(f"The call failed: {fault}; nothing was charged. Try again.", 504 if late else 502)
+    return AttemptFailed(error, again=not late, status=status)
 
 
 def of_answer(what: str, status: int | None = 200) -> AttemptFailed:

@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 class Call(ABC):
     """One call that was admitted. `begun` is set when there is something to answer, or the failure before it.
 
-    `size` is what the call was admitted with. `candidate` is who is asked at the moment, `number` counts the attempts."""
+    `size` is what the call was admitted with, `candidate` who is asked at the moment; `number` counts the attempts."""
 
     def __init__(
         self, pumps: "Pumps", admitted: Admitted, exchange: Exchange, size: Size, once: Once | None = None

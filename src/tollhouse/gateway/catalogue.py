@@ -16,9 +16,9 @@ from tollhouse.core.period import end_of
 from tollhouse.core.quota import Counter, Window, counter
 from tollhouse.core.routing import Model
 from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.gateway.dialect.chat_error import error_body, error_headers
 from tollhouse.gateway.http import refusal_of
 from tollhouse.gateway.state import State
-from tollhouse.gateway.dialect.chat_error import error_body, error_headers
 from tollhouse.store import catalogue, credit, key, organization, quota
 
 

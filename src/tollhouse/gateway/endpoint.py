@@ -181,7 +181,7 @@ async def _watch(receive: Receive, call: Call) -> None:
             return
 
 
-# ------------------------------------------------------------------------------------------------- the request's headers
+# ------------------------------------------------------------------------------------------------ the request's headers
 
 
 def _end_user(scope: Scope) -> str | None:

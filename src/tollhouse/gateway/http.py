@@ -66,7 +66,10 @@ async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tupl
 
 
 async def send_refusal(
-    send: Send, refusal: Callable[[TollhouseError], bytes], error: TollhouseError, headers: Iterable[tuple[bytes, bytes]] = ()
+    send: Send,
+    refusal: Callable[[TollhouseError], bytes],
+    error: TollhouseError,
+    headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
     """A refusal in the shape of the client's dialect."""
     await send_json(send, error.status, refusal(error), [*headers, *error_headers(error)])

@@ -1,4 +1,4 @@
-"""What organisations have chosen to keep: answers to be given again to equal requests, prompts and answers to be read."""
+"""What organisations have chosen to keep: answers to be given again, and prompts and answers to be read."""
 
 from collections.abc import Callable
 from datetime import datetime

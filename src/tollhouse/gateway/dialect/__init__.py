@@ -1,8 +1,8 @@
 """The dialects of `/v1` and of the providers: pure translation, one module for each.
 
-A client's dialect (`chat`, `responses`, `messages`) reads requests and writes answers; a provider's (`chat`, `messages`,
-`gemini`) writes requests and reads answers. Between two different ones stands `neutral`; between two equal ones the
-provider's own bytes are passed on, so that nothing a vendor adds is lost.
+A client's dialect (`chat`, `responses`, `messages`) reads requests and writes answers; a provider's (`chat`,
+`messages`, `gemini`) writes requests and reads answers. Between two different ones stands `neutral`; between two equal
+ones the provider's own bytes are passed on, so that nothing a vendor adds is lost.
 """
 
 from typing import Any, Protocol
@@ -47,16 +47,16 @@ class Native(Wanted, Protocol):
     """A request in a dialect that some providers speak too."""
 
     def native(self, model: str, output_tokens: int) -> bytes:
-        """The body for a provider of the same dialect: its model name, the admitted maximum, usage asked for, everything
-        else as it came."""
+        """The body for a provider of the same dialect: its model name, the admitted maximum, usage asked for, and
+        everything else as it came."""
 
 
 class Writer(Protocol):
     """Writes one streamed answer for a client. `model` is the catalogue's id of the model that answers."""
 
     def write(self, pieces: list[Piece]) -> bytes:
-        """Pieces as events of the stream; `Counted`, `Failed` and `Finished` write nothing. What ends the answer is held
-        back until `end`."""
+        """Pieces as events of the stream; `Counted`, `Failed` and `Finished` write nothing. What ends the answer is
+        held back until `end`."""
 
     def end(self, usage: Usage, settled: Settled | None) -> bytes:
         """The end, with usage and charge; `settled` None: the charge is not known yet."""
@@ -78,7 +78,7 @@ class Surface(Protocol):
         """An answer in one piece, without its usage. `wanted` is the surface's own request."""
 
     def charge(self, answer: dict[str, Any], usage: Usage, settled: Settled | None) -> None:
-        """Writes usage and charge (`usage.credits`, `usage.cost_usd`) into an answer, beside the vendor's own fields."""
+        """Writes usage and charge (`usage.credits`, `usage.cost_usd`) into an answer, beside the vendor's fields."""
 
     def writer(self, wanted: Any, model: str, created: int) -> Writer:
         """For one streamed answer. `wanted` is the surface's own request."""
@@ -115,8 +115,8 @@ class Relay(Protocol):
     meter: Meter
 
     def take(self, data: bytes) -> bytes:
-        """The data of one event of the provider, as the client gets it now; empty for what is held back until the end or
-        is not for the client. Counts it in `meter`. NotAnAnswer when it is no event of the provider's dialect."""
+        """The data of one event of the provider, as the client gets it now; empty for what is held back until the end
+        or is not for the client. Counts it in `meter`. NotAnAnswer when it is no event of the provider's dialect."""
 
     def end(self, usage: Usage, settled: Settled | None) -> bytes:
         """See `Writer.end`."""

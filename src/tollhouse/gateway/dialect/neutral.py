@@ -1,8 +1,8 @@
 """What every dialect can be translated to and from: a prompt, an answer, and an answer in pieces.
 
-Nothing of a vendor's own appears here. A dialect that has something which these have not passes it on only to a provider
-that speaks the same dialect; towards any other it is a BadRequest that names the field. Parts are tagged, so that what is
-kept of an answer can be read again.
+Nothing of a vendor's own appears here. A dialect that has something which these have not passes it on only to a
+provider that speaks the same dialect; towards any other it is a BadRequest that names the field. Parts are tagged, so
+that what is kept of an answer can be read again.
 """
 
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ class ToolResult(Struct, frozen=True, tag=True):
 
 
 class Reasoning(Struct, frozen=True, tag=True):
-    """What a model thought before it answered. `signature` is the vendor's, who takes it back only unchanged; `redacted`
-    is what the vendor encrypted."""
+    """What a model thought before it answered. `signature` is the vendor's, who takes it back only unchanged;
+    `redacted` is what the vendor encrypted."""
 
     text: str
     signature: str | None = None
