@@ -1,4 +1,5 @@
-"""A provider for tests: a real socket, OpenAI's wire format, the directives of `outside.script`, and a bill of its own.
+"""A provider for tests: a real socket, the formats of OpenAI, Anthropic and Google told apart by their paths, the
+directives of `outside.script` and of `fake_vendor`, and a bill of its own.
 
 The bill is kept by counting what was received and written here, not by anything that the code under test says:
 `calls` is the number of requests, `tokens` the input tokens of all calls that began to be answered and the output
@@ -8,56 +9,53 @@ tokens that were written to the socket.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
+from urllib.parse import urlsplit
 
+from tests.fake_anthropic import Anthropic
+from tests.fake_google import Google
+from tests.fake_openai import OpenAI
+from tests.fake_vendor import Asked, Call, Outcome, Said, Vendor, answer_to, own_directives
 from tollhouse.outside.script import Fault, Script, read_script
 
-Outcome = Literal["running", "answered", "broken", "left"]
-"""How a call ended: answered to its end, broken off by its script, or left by the client before the end."""
+__all__ = ["Call", "FakeProvider", "Outcome"]
 
-
-@dataclass(slots=True)
-class Call:
-    """One request as it was received, and what became of it."""
-
-    path: str
-    headers: dict[str, str]
-    raw_body: bytes
-    input_tokens: int = 0
-    output_tokens: int = 0
-    outcome: Outcome = "running"
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The request's JSON."""
-        decoded: dict[str, Any] = json.loads(self.raw_body)
-        return decoded
+OPENAI, ANTHROPIC, GOOGLE = OpenAI(), Anthropic(), Google()
+VENDORS: dict[str, Vendor] = {vendor.name: vendor for vendor in (OPENAI, ANTHROPIC, GOOGLE)}
 
 
 class FakeProvider:
-    """Use as ``async with FakeProvider() as provider`` and call `provider.url`, which ends in ``/v1``.
+    """Use as ``async with FakeProvider() as provider``. OpenAI's API is at `provider.url`, which ends in ``/v1``, the
+    others' at `provider.root`.
 
     `raw_answers` come before everything else: each is written as it is to the next request, then the socket is closed,
-    or kept open and silent when the bytes end in `HOLD`.
+    or kept open and silent when the bytes end in `HOLD`. `order` holds directives that are obeyed before those of
+    messages, as long as it stands; each of `orders` is for one request, the next ones in turn. `keys`: those that are
+    taken, None for any.
     """
 
     HOLD = b"<hold>"
 
-    def __init__(self, *, natural_tokens: int = 10) -> None:
+    def __init__(self, *, natural_tokens: int = 10, keys: Iterable[str] | None = None) -> None:
         self.natural_tokens = natural_tokens
+        self.keys = None if keys is None else set(keys)
         self.log: list[Call] = []
         self.raw_answers: deque[bytes] = deque()
+        self.order = ""
+        self.orders: deque[str] = deque()
         self.connections = 0
         self.open_connections = 0
         self.all_closed = asyncio.Event()
-        self.url = ""
+        self.root = ""
         self._called = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"{self.root}/v1"
 
     @property
     def calls(self) -> int:
@@ -78,7 +76,7 @@ class FakeProvider:
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
-        self.url = f"http://{host}:{port}/v1"
+        self.root = f"http://{host}:{port}"
         return self
 
     async def __aexit__(
@@ -138,7 +136,15 @@ class FakeProvider:
             if raw.endswith(self.HOLD):
                 await asyncio.Event().wait()
             return "broken"
-        script = read_script(_last_user_text(call.body))
+        vendor = _vendor_of(call)
+        call.vendor, call.key = vendor.name, vendor.key(call.headers)
+        if not self._takes(call, vendor):
+            return await _write(writer, _http(401, "application/json", vendor.error(401)))
+        if call.method == "GET":
+            return await _write(writer, _http(200, "application/json", json.dumps(vendor.models()).encode()))
+        asked = vendor.asked(call)
+        order = self.orders.popleft() if self.orders else self.order
+        script, own = read_script(f"{asked.text} {order}"), own_directives(f"{asked.text} {order}")
         await asyncio.sleep(script.first_ms / 1000)
         match script.fault:
             case Fault("refuse"):
@@ -148,36 +154,42 @@ class FakeProvider:
             case Fault("garbage"):
                 return await _write(writer, _http(200, "text/html; charset=utf-8", b"<html>not what you think</html>"))
             case Fault("status", status):
-                return await _write(writer, _http(status, "application/json", _error(status)))
-        call.input_tokens = sum(3 + len(json.dumps(message).split()) for message in call.body["messages"])
-        if call.body.get("stream"):
-            return await self._stream(call, script, writer)
-        return await self._plain(call, script, writer)
+                wait = [f"Retry-After: {own['wait']}"] if "wait" in own else []
+                return await _write(writer, _http(status, "application/json", vendor.error(status), *wait))
+        call.input_tokens = asked.input_tokens
+        call.cached_tokens = min(own.get("cached", 0), asked.input_tokens)
+        call.written_tokens = min(own.get("written", 0), asked.input_tokens - call.cached_tokens)
+        if call.path.endswith("/count_tokens"):
+            counted = json.dumps({"input_tokens": asked.input_tokens}).encode()
+            return await _write(writer, _http(200, "application/json", counted))
+        return await self._say(call, vendor, asked, script, writer)
 
-    def _length(self, call: Call, script: Script) -> tuple[int, str]:
-        wanted = self.natural_tokens if script.tokens is None else script.tokens
-        most = call.body.get("max_completion_tokens", call.body.get("max_tokens"))
-        return (most, "length") if most is not None and wanted > most else (wanted, "stop")
+    async def _say(
+        self, call: Call, vendor: Vendor, asked: Asked, script: Script, writer: asyncio.StreamWriter
+    ) -> Outcome:
+        said = answer_to(asked, script, self.natural_tokens)
+        call.thought_tokens = len(said.thoughts)
+        if asked.stream:
+            return await self._stream(call, vendor, said, script, writer)
+        if "embeddings" not in call.path:
+            call.output_tokens = said.tokens
+        return await self._plain(call, vendor, said, script, writer)
 
-    async def _plain(self, call: Call, script: Script, writer: asyncio.StreamWriter) -> Outcome:
-        length, reason = self._length(call, script)
-        await asyncio.sleep(length * (script.delay_ms or 0) / 1000)
-        call.output_tokens = length
-        body = _head(call, "chat.completion") | {
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": "".join(_words(length))},
-                    "finish_reason": reason,
-                }
-            ]
-        }
-        if script.fault is None or script.fault.kind != "nousage":
-            body["usage"] = _usage(call)
-        wire = json.dumps(body).encode()
+    def _takes(self, call: Call, vendor: Vendor) -> bool:
+        """Whether the key stands where the vendor looks for it, no other header has one, and it is a right one."""
+        carriers = sum(name in call.headers for name in ("authorization", "x-api-key", "x-goog-api-key"))
+        if call.key is None:
+            return carriers == 0 and self.keys is None and not vendor.wants_key()
+        return carriers == 1 and (self.keys is None or call.key in self.keys)
+
+    async def _plain(
+        self, call: Call, vendor: Vendor, said: Said, script: Script, writer: asyncio.StreamWriter
+    ) -> Outcome:
+        await asyncio.sleep(said.tokens * (script.delay_ms or 0) / 1000)
+        wire = json.dumps(vendor.whole(call, said)).encode()
         match script.fault:
             case Fault("error"):
-                wire = _error(500)
+                wire = vendor.error(500)
             case Fault("cut" | "stall" as kind):
                 await _write(writer, _http(200, "application/json", wire)[: -len(wire) // 2])
                 if kind == "stall":
@@ -185,37 +197,36 @@ class FakeProvider:
                 return "broken"
         return await _write(writer, _http(200, "application/json", wire))
 
-    async def _stream(self, call: Call, script: Script, writer: asyncio.StreamWriter) -> Outcome:
-        length, reason = self._length(call, script)
+    async def _stream(
+        self, call: Call, vendor: Vendor, said: Said, script: Script, writer: asyncio.StreamWriter
+    ) -> Outcome:
         fault = script.fault
         stop_at = fault.number if fault is not None and fault.kind in ("cut", "error", "stall") else None
-        head = _head(call, "chat.completion.chunk")
-
-        async def send(payload: object) -> Outcome:
-            return await _write(writer, _chunk(b"data: " + json.dumps(payload).encode() + b"\n\n"))
-
-        def piece(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-            return head | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
-
         await _write(writer, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")
         await _write(writer, b"Transfer-Encoding: chunked\r\n\r\n")
-        await send(piece({"role": "assistant", "content": ""}))
-        for word in _words(length if stop_at is None else min(length, stop_at)):
-            await asyncio.sleep((script.delay_ms or 0) / 1000)
-            await send(piece({"content": word}))
-            call.output_tokens += 1
-        if fault is not None and stop_at is not None:
-            if fault.kind == "stall":
+        for event in vendor.events(call, said):
+            if stop_at is not None and (event.closing or call.output_tokens + event.tokens > stop_at):
+                break
+            await asyncio.sleep(event.tokens * (script.delay_ms or 0) / 1000)
+            await _write(writer, _chunk(event.wire))
+            call.output_tokens += event.tokens
+        match fault:
+            case Fault("stall"):
                 await asyncio.Event().wait()
-            if fault.kind == "cut":
+            case Fault("cut"):
                 return "broken"
-            await _write(writer, _chunk(b"data: " + _error(500) + b"\n\n") + _chunk(b""))
-            return "answered"
-        await send(piece({}, reason))
-        asked = call.body.get("stream_options") or {}
-        if asked.get("include_usage") and (fault is None or fault.kind != "nousage"):
-            await send(head | {"choices": [], "usage": _usage(call)})
-        return await _write(writer, _chunk(b"data: [DONE]\n\n") + _chunk(b""))
+            case Fault("error"):
+                await _write(writer, _chunk(vendor.failed()))
+        return await _write(writer, _chunk(b""))
+
+
+def _vendor_of(call: Call) -> Vendor:
+    path = urlsplit(call.path).path
+    if path.startswith("/v1beta/") or "x-goog-api-key" in call.headers:
+        return GOOGLE
+    if path.endswith(("/messages", "/count_tokens")) or "anthropic-version" in call.headers:
+        return ANTHROPIC
+    return OPENAI
 
 
 async def _receive(reader: asyncio.StreamReader) -> Call:
@@ -223,7 +234,8 @@ async def _receive(reader: asyncio.StreamReader) -> Call:
     first, *lines = head.rstrip("\r\n").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Call(first.split(" ")[1], headers, body)
+    method, path, _ = first.split(" ")
+    return Call(method, path, headers, body)
 
 
 async def _write(writer: asyncio.StreamWriter, wire: bytes) -> Outcome:
@@ -232,35 +244,9 @@ async def _write(writer: asyncio.StreamWriter, wire: bytes) -> Outcome:
     return "answered"
 
 
-def _words(count: int) -> Iterator[str]:
-    return (f" w{number}" if number else "w0" for number in range(count))
-
-
-def _head(call: Call, kind: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-fake", "object": kind, "created": 1, "model": call.body["model"]}
-
-
-def _usage(call: Call) -> dict[str, int]:
-    total = call.input_tokens + call.output_tokens
-    return {"prompt_tokens": call.input_tokens, "completion_tokens": call.output_tokens, "total_tokens": total}
-
-
-def _last_user_text(body: dict[str, Any]) -> str:
-    for message in reversed(body["messages"]):
-        if message["role"] == "user":
-            content = message["content"]
-            return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
-    return ""
-
-
-def _error(status: int) -> bytes:
-    error = {"message": "told to fail", "type": "server_error", "param": None, "code": f"fake_{status}"}
-    return json.dumps({"error": error}).encode()
-
-
-def _http(status: int, content_type: str, body: bytes) -> bytes:
-    head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def _http(status: int, content_type: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Scripted", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def _chunk(data: bytes) -> bytes:

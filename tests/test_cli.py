@@ -118,7 +118,8 @@ def test_provider_keys_are_sealed_under_another_secret_and_what_cannot_be_opened
     with psycopg.connect(database_url) as connection:
         for number, one in enumerate(sealed):
             connection.execute(
-                """INSERT INTO connection (organization_id, id, provider_id, base_url, key_ciphertext, origin, created_at)
+                """INSERT INTO connection (organization_id, id, provider_id, base_url, key_ciphertext, origin,
+                       created_at)
                    VALUES (%s, %s, 'openai', 'https://host.example', %s, 'operator', now())""",
                 (PLATFORM_ID, PLATFORM_ID.hex[:-1] + str(number), one),
             )

@@ -264,7 +264,11 @@ def _keep_answer(batch: Batch, operation: Settle, settled: Settled) -> None:
     known = batch.records.get(kept_as) if kept_as else None
     if kept_as is None or known is None or known.reservation_id != operation.reservation_id or not operation.answer:
         return
-    booked = {"charged_micros": settled.charged_micros, "available_micros": settled.available_micros}
+    booked = {
+        "charged_micros": settled.charged_micros,
+        "cost_nanos": settled.cost_nanos,
+        "available_micros": settled.available_micros,
+    }
     answered = replace(known, status=operation.answer.status, response=operation.answer.response | booked)
     batch.records[kept_as] = batch.kept[kept_as] = answered
 

@@ -60,6 +60,7 @@ class Call(ABC):
         self.number = 1
         self._candidates = admitted.admission.terms.candidates
         self.candidate = self._candidates[0]
+        self._passed_over = False  # the first was not asked
         self._once = once  # the idempotency key that the call runs under
         self._pumps = pumps
         self._exchange = exchange
@@ -125,7 +126,7 @@ class Call(ABC):
                     raise
                 refused = refused or error
                 continue
-            self._candidates = self._candidates[self._candidates.index(candidate) :]
+            self._passed_over = candidate is not self.candidate
             self.candidate = candidate
             return body
         assert refused is not None  # there is always one candidate
@@ -135,8 +136,8 @@ class Call(ABC):
         """What `read` makes of the first answer that comes: one candidate after another, each at most twice, as long
         as nothing has been passed on. ProviderFailed when nobody answers, TimeoutError when the time is up."""
         async with self._reading():
-            if self.candidate is not self.admitted.admission.terms.candidates[0]:
-                await self._record(_skipped("its provider has not what was asked for"))
+            if self._passed_over:
+                await self._record(Outcome("failed", error="not asked: its provider has not what was asked for"))
             if not self._allowed():
                 await self._pass(self._resting())
             repeated = False
@@ -329,7 +330,3 @@ class Call(ABC):
                     raise  # the reaper settles it from its last checkpoint
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
-
-
-def _skipped(why: str) -> Outcome:
-    return Outcome("failed", error=f"not asked: {why}")

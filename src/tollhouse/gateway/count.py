@@ -1,7 +1,5 @@
 """`POST /v1/messages/count_tokens`: how long a prompt is. It costs nothing and takes nothing."""
 
-from datetime import datetime
-
 import msgspec
 from starlette.types import Receive, Scope, Send
 
@@ -36,16 +34,16 @@ class CountTokens:
             caller = await authenticate(self._state.db, self._state.secret, credential, now)
             require(caller, "gateway")
             request = read_count(await read_body(scope, receive, self._state.body_max_bytes))
-            counted = await self._counted(caller, request, now)
+            counted = await self._counted(caller, request)
+            answer = {"input_tokens": counted} if counted is not None else _estimate(request)
         except ClientLeft:
             return
         except Exception as error:
             await send_refusal(send, messages.SURFACE.refusal, refusal_of(error), headers)
             return
-        answer = {"input_tokens": counted} if counted is not None else _estimate(request)
         await send_json(send, 200, msgspec.json.encode(answer), headers)
 
-    async def _counted(self, caller: Caller, request: CountRequest, now: datetime) -> int | None:
+    async def _counted(self, caller: Caller, request: CountRequest) -> int | None:
         """As the model's own provider counts; None when it cannot be asked, or does not say."""
         known = self._state.teller.catalogue or await self._load()
         model = known.models.get(request.model)
@@ -75,5 +73,4 @@ class CountTokens:
 
 def _estimate(request: CountRequest) -> dict[str, object]:
     """By our own tokenizer, over all that the model would read."""
-    text = msgspec.json.encode([request.system, request.messages, request.tools]).decode()
-    return {"input_tokens": count_tokens(text), "estimated": True}
+    return {"input_tokens": count_tokens(msgspec.json.encode(request).decode()), "estimated": True}

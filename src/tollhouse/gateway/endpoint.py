@@ -67,7 +67,7 @@ class Endpoint:
         try:
             known = await self._state.pumps.keeper.find(admitted, exchange)
             if known is not None:
-                await self._tell_kept(send, exchange, admitted, known)
+                await self._tell_kept(send, exchange, admitted, known, admit.once)
                 return
             call = self._start(exchange, admitted, admit)
         except Exception as error:
@@ -145,11 +145,14 @@ class Endpoint:
         headers += [(b"idempotent-replayed", b"true"), (b"x-tollhouse-model", told.model.encode())]
         await self._tell(send, exchange, told, headers)
 
-    async def _tell_kept(self, send: Send, exchange: Exchange, admitted: Admitted, known: kept.Kept) -> None:
+    async def _tell_kept(
+        self, send: Send, exchange: Exchange, admitted: Admitted, known: kept.Kept, once: Once | None
+    ) -> None:
         """What the organisation keeps to an equal request; it costs a share."""
         terms = admitted.admission.terms
         by = Answered(known.model, terms.route.provider_id, 1, "cache")
-        settle = Settle(admitted.organization_id, admitted.id, known.usage, Outcome("done"), by)
+        answer = None if once is None else known.under(once)
+        settle = Settle(admitted.organization_id, admitted.id, known.usage, Outcome("done"), by, answer)
         settled = await self._state.teller.do(settle)
         headers = [*admission_headers(admitted), (b"x-tollhouse-cache", b"hit")]
         await self._tell(send, exchange, known.charged(settled), headers)

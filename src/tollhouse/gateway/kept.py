@@ -42,6 +42,10 @@ class Kept:
             available_micros=settled.available_micros,
         )
 
+    def under(self, once: Once) -> Answer:
+        """As it is kept under an idempotency key."""
+        return Answer(once, STATUS, msgspec.json.decode(msgspec.json.encode(self)))  # parts of it may still be bytes
+
     def plain(self, exchange: Exchange) -> bytes:
         """As the answer to a request that wants it in one piece."""
         if self.answer is not None:
@@ -60,13 +64,11 @@ class Kept:
 
 
 def kept_plain(once: Once, exchange: Exchange, candidate: Candidate, plain: Plain, usage: Usage) -> Answer:
-    kept = Kept(candidate.model.id, exchange.created, usage, answer=plain.answer)
-    return Answer(once, STATUS, msgspec.json.decode(msgspec.json.encode(kept)))  # of an embedding parts are still bytes
+    return Kept(candidate.model.id, exchange.created, usage, answer=plain.answer).under(once)
 
 
 def kept_whole(once: Once, exchange: Chat, candidate: Candidate, whole: Whole, usage: Usage) -> Answer:
-    kept = Kept(candidate.model.id, exchange.created, usage, whole=whole)
-    return Answer(once, STATUS, msgspec.to_builtins(kept))
+    return Kept(candidate.model.id, exchange.created, usage, whole=whole).under(once)
 
 
 def read(response: dict[str, Any]) -> Kept:

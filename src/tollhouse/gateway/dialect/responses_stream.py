@@ -268,10 +268,9 @@ class ResponseWriter:
         self._event("response.content_part.done", part.place | {"part": told})
 
     def _close_all(self, standing: shape.Status) -> None:
-        """Everything is done; only the last item can be incomplete."""
+        """Everything is done; only the last item can be incomplete, and what is open is always the last."""
         last = len(self._items) - 1
-        if self._open is not None:
-            self._close_open(standing if self._open.index == last else "completed")
+        self._close_open(standing)
         for call in self._calls.values():
             self._close_call(call, standing if call.index == last else "completed")
         self._calls.clear()
