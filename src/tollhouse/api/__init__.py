@@ -5,7 +5,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from tollhouse import __version__
-from tollhouse.api import access, ai, capability, connection, credits, limit, operator, problem, reservation, settings
+from tollhouse.api import (
+    access,
+    ai,
+    capability,
+    connection,
+    credits,
+    limit,
+    operator,
+    price,
+    problem,
+    reservation,
+    settings,
+)
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
 from tollhouse.core.vault import Keyring
@@ -41,6 +53,7 @@ def build(state: State, policy: Policy | None = None) -> FastAPI:
     app.include_router(connection.operator_router)
     app.include_router(connection.organization_router)
     app.include_router(settings.router)
+    app.include_router(price.router)
     app.include_router(capability.router)
     app.include_router(ai.router)
     document = app.openapi

@@ -48,7 +48,8 @@ class Keeper:
     async def keep(
         self, admitted: Admitted, candidate: Candidate, exchange: Chat, whole: Callable[[], Whole], usage: Usage
     ) -> None:
-        """Keeps what the organisation has chosen to keep. The call is settled before: what fails here loses nothing."""
+        """Keeps what the organisation has chosen to keep. The call is settled before: what fails here loses nothing.
+        What another model said in the place of the one that was asked is not given again."""
         keeps, organization_id, now = admitted.keeps, admitted.organization_id, self._clock()
         if keeps.cache_ttl_s is None and not keeps.stores_content:
             return
@@ -58,7 +59,7 @@ class Keeper:
                 if keeps.stores_content:
                     prompt = msgspec.json.decode(exchange.raw)
                     await content.keep(tx, organization_id, admitted.id, prompt, answer["whole"], now)
-                if keeps.cache_ttl_s is not None:
+                if keeps.cache_ttl_s is not None and candidate.model.id == admitted.admission.terms.model.id:
                     key = _key(exchange, admitted.admission.terms.model.id)
                     await kept_answer.keep(tx, organization_id, key, candidate.model.id, answer, now, keeps.cache_ttl_s)
         except (Overloaded, NotAnAnswer) as error:

@@ -99,14 +99,15 @@ class StreamCall(Call):
             raise of_answer("The provider's answer is not a stream")
         self._relay = relay = self._new_relay()
         self.meter = meter = relay.meter
-        reader, size = EventReader(), 0
+        reader, size, passed = EventReader(), 0, False
         held: list[bytes] = []
         broken: str | None = None
         try:
             async for segment in reply.segments():
                 size += len(segment)
                 broken = _pass_on(relay, reader.feed(segment), held)
-                if held and (meter.has_output or meter.finished):
+                if held and (passed or meter.has_output or meter.finished):
+                    passed = True
                     self._mark_first_byte()
                     self._begin()
                     await self._put(b"".join(held))
@@ -115,19 +116,20 @@ class StreamCall(Call):
                     broken = "The provider's answer is longer than allowed; it was cut off"
                 if broken is not None or meter.ended:
                     break
+            else:
+                broken = "The provider ended its answer without finishing it"
         except ProviderFault as fault:
-            if not meter.has_output:
+            if not passed:
                 raise of_fault(fault, 200) from None
-            return ProviderBroke(f"The answer broke off: {fault}.")
+            broken = f"The answer broke off: {fault}"
         except TooLong:
             broken = "The provider sent an event that is too long; the answer was cut off"
-        if broken is None and meter.finished:
+        if meter.finished:  # it is whole, whatever came after it
             await _read_to_end(reply)
             return None
-        if not meter.has_output:
-            raise of_answer(broken or "The provider ended its answer before it had begun")
-        said = broken or "The provider ended its answer without finishing it"
-        return ProviderBroke(f"{said}; what came until then is charged.")
+        if not passed:
+            raise of_answer(broken or "The provider's answer is empty")
+        return ProviderBroke(f"{broken}; what came until then is charged.")
 
     def _new_relay(self) -> Relay:
         if self._records:
