@@ -18,6 +18,7 @@ from tollhouse.flows import fund
 from tollhouse.flows.operation import Admit, Answered, Outcome, Settle
 from tollhouse.flows.spend import Teller
 from tollhouse.store import organization as organizations
+from tollhouse.store.call import Origin
 from tollhouse.store.db import OperatorTx
 from tollhouse.store.organization import Organization
 
@@ -29,7 +30,6 @@ SANDBOX_PRICE, GPT_PRICE = 65_000, 350_000
 INPUT_PRICE = 12_500
 TOKENS = 1_100
 DONE = Outcome("done", first_byte_ms=5, duration_ms=20)
-BY = Answered("sandbox", "sandbox", 1, "provider")
 FAILED = Outcome("failed", error="the provider refused")
 
 
@@ -108,9 +108,16 @@ def ask(
     return Admit(organization_id, replace(usual, **about), "/v1/chat/completions")
 
 
-def settle(organization_id: UUID, reservation_id: UUID, usage: Usage | None = None) -> Settle:
-    """All that the usual ask may use, if nothing else is said."""
-    return Settle(organization_id, reservation_id, usage or Usage(1_000, 100), DONE, BY)
+def answered(model_id: str = "sandbox", attempt: int = 1, origin: Origin = "provider") -> Answered:
+    """By the sandbox in place of the model's provider."""
+    return Answered(model_id, "sandbox", attempt, origin)
+
+
+def settle(
+    organization_id: UUID, reservation_id: UUID, usage: Usage | None = None, by: Answered | None = None
+) -> Settle:
+    """All that the usual ask may use, answered by the sandbox at once, if nothing else is said."""
+    return Settle(organization_id, reservation_id, usage or Usage(1_000, 100), DONE, by or answered())
 
 
 async def answer(teller: Teller, operation: Any) -> Any:

@@ -200,6 +200,20 @@ async def test_seven_models_serve_the_quality_tiers(url: str) -> None:
     }
 
 
+async def test_the_quick_free_model_is_the_system_default_until_an_operator_chooses_another(url: str) -> None:
+    await seed(url, TEST, NOON)
+    default = (await loaded(url)).default
+    assert default is not None and default.id == "gpt-4o-mini"
+    change(url, "UPDATE model SET is_default = false WHERE id = 'gpt-4o-mini'")
+    change(url, "UPDATE model SET is_default = true WHERE id = 'sandbox'")
+    change(url, "DELETE FROM model_price WHERE model_id = 'claude-3-opus'")
+    change(url, "DELETE FROM model WHERE id = 'claude-3-opus'")
+    await seed(url, TEST, NOON)
+    known = await loaded(url)
+    assert known.default is not None and known.default.id == "sandbox"
+    assert "claude-3-opus" in known.models
+
+
 async def test_every_model_has_a_price_and_credits_a_rate_from_2020_on(url: str) -> None:
     await seed(url, TEST, NOON)
     found = await loaded(url)

@@ -148,7 +148,7 @@ async def test_a_release_gives_the_trial_message_back(books: str, teller: Teller
     assert (first.admission.trial_remaining, second.admission.trial_remaining) == (1, 0)
     await teller.do(Release(hers, first.id, FAILED))
     third = await teller.admit(ask(hers, "gpt-4o"))
-    await teller.do(settle(hers, third.id))
+    await teller.do(settle(hers, third.id, by=answered("gpt-4o")))
     assert isinstance(await answer(teller, ask(hers, "gpt-4o")), TrialExpired)
     assert (await counters(books, hers))["trial_messages", "gpt-4o"] == (1, 1)
     assert (await balance(books, hers))[1] == GPT_PRICE

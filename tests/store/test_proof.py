@@ -49,10 +49,10 @@ async def add_rule(
 async def made(teller: Teller, admit: Admit, used: Usage | Stated | None = None) -> UUID:
     """A call or another use that was admitted and settled."""
     admitted: Any = await teller.do(admit)
-    operation = settle(DEMO_ID, admitted.id)
+    operation = settle(DEMO_ID, admitted.id, by=answered(admitted.admission.terms.model.id) if admit.endpoint else None)
     if used is not None:
-        operation = Settle(DEMO_ID, admitted.id, used, operation.outcome if admit.endpoint else None,
-                           "sandbox" if admit.endpoint else None)  # fmt: skip
+        here = admit.endpoint is not None
+        operation = Settle(DEMO_ID, admitted.id, used, DONE if here else None, operation.by if here else None)
     await teller.do(operation)
     id_: UUID = admitted.id
     return id_

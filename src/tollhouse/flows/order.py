@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tollhouse.core.credit import Balance, Grant, Source
+from tollhouse.core.experiment import Arm
 from tollhouse.core.key import Mode, Scope
 from tollhouse.store import entitlement
 from tollhouse.store.key import ApiKey
@@ -63,6 +64,20 @@ class NewEntitlement:
     source: entitlement.Source
     note: str
     expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewExperiment:
+    """About a model (or "auto"), or about a capability at a quality. `starts_at` None: it begins now; `ends_at` None:
+    no end is set."""
+
+    name: str
+    model_id: str | None
+    capability_id: str | None
+    quality_id: str | None
+    arms: tuple[Arm, ...]
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

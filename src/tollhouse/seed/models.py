@@ -32,7 +32,8 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """`price_cents` unlocks a premium model once; `daily_messages` None: no limit of the model's own."""
+    """`price_cents` unlocks a premium model once; `daily_messages` None: no limit of the model's own. The one that
+    `is_default` answers when another fails."""
 
     id: str
     provider_id: str
@@ -49,6 +50,7 @@ class ModelRow:
     daily_messages: int | None = None
     trial_messages: int = 0
     quality_tier: QualityTier | None = None
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def _free(
     *,
     quality_tier: QualityTier | None = None,
     selectable: bool = True,
+    is_default: bool = False,
 ) -> ModelRow:
     """A model that needs no unlocking. `provider`: and its id there; `sizes`: context, output; `shown`: speed, quality,
     dollars per million tokens."""
@@ -104,6 +107,7 @@ def _free(
         metadata,
         quality_tier=quality_tier,
         selectable=selectable,
+        is_default=is_default,
     )
 
 
@@ -146,7 +150,7 @@ MODELS = (
         "gpt-4o-mini", ("openai", "gpt-4o-mini"), "GPT-4o Mini",
         "Quick and economical, and good enough for most conversations.",
         (128_000, 16_384), 1, ("fast", "good", 0.15),
-        ("Quick responses", "Daily coaching", "General advice"), quality_tier="fast",
+        ("Quick responses", "Daily coaching", "General advice"), quality_tier="fast", is_default=True,
     ),
     _free(
         "claude-3-5-haiku", ("anthropic", "claude-3-5-haiku-20241022"), "Claude 3.5 Haiku",

@@ -452,6 +452,7 @@ def test_an_unsettled_answer_has_only_the_counts() -> None:
         (Choice((), "length"), "max_tokens", None),
         (Choice((), "content_filter"), "refusal", None),
         (Choice((Refusal("No."),), "stop"), "refusal", None),
+        (Choice((Refusal("No, bec"),), "length"), "max_tokens", None),
     ],
 )
 def test_each_end_has_its_stop_reason(choice: Choice, reason: str, sequence: str | None) -> None:
@@ -554,6 +555,20 @@ def test_tool_calls_in_any_order_arrive_whole(wanted: list[dict[str, Any]], data
     assert {block["id"]: json.loads(block["partial"]) for block in found} == {
         f"call_{slot}": value for slot, value in enumerate(wanted)
     }
+
+
+@pytest.mark.parametrize("looks_whole", ['{"x":"}', '{"x":"\\"}', '{"x":"\\\\\\"}', '{"x":[{}]', ""])
+def test_a_second_tool_call_waits_for_what_only_looks_like_the_end_of_the_first(looks_whole: str) -> None:
+    written = writer()
+    written.write([Began("id"), *use(0, looks_whole)])
+    assert written.write(use(1, "{}")) == b""
+    assert [name for name, _ in named(written.write([TextPiece(0, "!")]))].count("content_block_start") == 2
+
+
+def test_a_tool_call_begins_once() -> None:
+    written = writer()
+    out = written.write([Began("id"), *use(0, "{"), *use(0, "}")]) + written.end(Usage(1, 1), None)
+    assert [block["partial"] for block in check_blocks(out)] == ["{}"]
 
 
 any_piece = st.one_of(
