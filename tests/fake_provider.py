@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from tests.fake_anthropic import Anthropic
 from tests.fake_google import Google
 from tests.fake_openai import OpenAI
-from tests.fake_vendor import Asked, Call, Outcome, Said, Vendor, answer_to, own_directives
+from tests.fake_vendor import Call, Outcome, Said, Vendor, answer_to, own_directives
 from tollhouse.outside.script import Fault, Script, read_script
 
 __all__ = ["Call", "FakeProvider", "Outcome"]
@@ -162,12 +162,7 @@ class FakeProvider:
         if call.path.endswith("/count_tokens"):
             counted = json.dumps({"input_tokens": asked.input_tokens}).encode()
             return await _write(writer, _http(200, "application/json", counted))
-        return await self._say(call, vendor, asked, script, writer)
-
-    async def _say(
-        self, call: Call, vendor: Vendor, asked: Asked, script: Script, writer: asyncio.StreamWriter
-    ) -> Outcome:
-        said = answer_to(asked, script, self.natural_tokens)
+        said = answer_to(asked, script, own, self.natural_tokens)
         call.thought_tokens = len(said.thoughts)
         if asked.stream:
             return await self._stream(call, vendor, said, script, writer)

@@ -141,8 +141,8 @@ def own_directives(text: str) -> dict[str, int]:
     return {name: int(number) for name, number in _DIRECTIVE.findall(text)}
 
 
-def answer_to(asked: Asked, script: Script, natural_tokens: int) -> Said:
-    own = own_directives(asked.text)
+def answer_to(asked: Asked, script: Script, own: Mapping[str, int], natural_tokens: int) -> Said:
+    """`own` are the fake provider's own directives."""
     thoughts = spaced("t", own.get("think", 0))
     length = natural_tokens if script.tokens is None else script.tokens
     words = spaced("w", length) if asked.schema is None else _pieces(json.dumps(example_of(asked.schema)))

@@ -111,6 +111,19 @@ def test_what_differs_is_shown_and_recorded_as_a_new_version_with_where_it_is_fr
     ) == [("system", "gpt-4o-mini", "2", "import", "750000000")]
 
 
+def test_a_model_without_a_price_and_one_that_was_free_are_told_without_a_percentage(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM model_price WHERE model_id = 'gpt-4o-mini'")
+        connection.execute(
+            """UPDATE model_price SET free = true, input_nanos_per_million = 0, cached_input_nanos_per_million = 0,
+                   output_nanos_per_million = 0 WHERE model_id = 'gpt-4o'"""
+        )
+    lines = [line.split() for line in run(database_url, "--yes").output.splitlines()]
+    assert ["gpt-4o-mini", "input", "-", "0.15", "new"] in lines
+    assert ["gpt-4o", "input", "0", "2.5", "-"] in lines
+    assert [(row[0], row[1]) for row in imported(database_url)] == [("gpt-4o", 2), ("gpt-4o-mini", 1)]
+
+
 def test_a_second_import_finds_nothing_and_writes_nothing(database_url: str) -> None:
     assert run(database_url, "--yes").exit_code == 0
     before = rows(database_url, "SELECT version FROM catalogue_version"), imported(database_url)

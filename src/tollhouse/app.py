@@ -107,7 +107,7 @@ class App:
             GatewayState(db, teller, self._pumps, providers, identities, secret, mode, clock, config.body_max_bytes)
         )
         complete = Completions(self._pumps, clock).complete
-        self._api = api.build(ApiState(db, teller, identities, secret, mode, clock, complete))
+        self._api = api.build(ApiState(db, teller, identities, secret, mode, clock, complete), policy)
         spare_the_collector()
 
     async def _healthz(self, send: Send) -> None:

@@ -189,8 +189,10 @@ def _table(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _cells(one: Difference) -> tuple[str, str, str, str]:
-    old = "-" if one.old is None else format_usd(one.old)
-    return one.what, old, format_usd(one.new), "new" if one.percent is None else f"{one.percent:+} %"
+    """What is priced, old and new price, change; what cost nothing before changes by no percentage."""
+    if one.old is None:
+        return one.what, "-", format_usd(one.new), "new"
+    return one.what, format_usd(one.old), format_usd(one.new), "-" if one.percent is None else f"{one.percent:+} %"
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,9 +18,12 @@ from tests.conftest import TEST_SECRET, SeededTemplate
 from tollhouse import api
 from tollhouse.api.state import State
 from tollhouse.core.key import Mode
+from tollhouse.core.vault import Keyring
 from tollhouse.flows.auth import Identities
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.completion import Completions
+from tollhouse.gateway.keeper import Keeper
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
 from tollhouse.store.db import Database
@@ -120,8 +123,9 @@ class Api:
 async def serve(database_url: str, operator_key: str, mode: Mode, secret: bytes = TEST_SECRET) -> AsyncIterator[Api]:
     clock = Clock()
     db, teller = Database(database_url), Teller(database_url, mode, clock)
-    pumps, providers = Pumps(teller), Providers(secret)
-    complete = Completions(pumps, providers).complete
+    providers = Providers(Policy(Keyring(secret), mode))
+    pumps = Pumps(teller, providers, Keeper(db, clock))
+    complete = Completions(pumps, clock).complete
     app = api.build(State(db, teller, Identities(db, secret), secret, mode, clock, complete))
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
     await db.open()

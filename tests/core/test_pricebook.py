@@ -112,12 +112,12 @@ prices = st.decimals(min_value=0, max_value=10_000, places=12)
 
 @given(st.lists(prices, min_size=1, max_size=4), st.lists(prices, max_size=3), st.lists(prices, max_size=3))
 def test_no_price_that_a_call_may_meet_is_above_the_one_taken(
-    given_: list[Decimal], kept: list[Decimal], kept_longer: list[Decimal]
+    given_: list[Decimal], kept: list[Decimal], kept_too: list[Decimal]
 ) -> None:
     found = figures_of(
-        Entry("any", {"input_mtok": given_, "cache_write_mtok": kept, "cache_write_1h_mtok": kept_longer})
+        Entry("any", {"input_mtok": given_, "cache_write_mtok": kept, "cache_write_5m_mtok": kept_too})
     )
-    for taken, possible in ((found.input, given_), (found.cache_write, kept + kept_longer or given_)):
+    for taken, possible in ((found.input, given_), (found.cache_write, kept + kept_too or given_)):
         dearest = Fraction(max(possible)) * 10**9
         assert dearest <= taken < dearest + 1
 
@@ -131,13 +131,10 @@ def test_prices_by_the_length_of_the_prompt_or_the_hour_are_taken_at_their_highe
     assert any("time of day" in one and "highest" in one for one in timed.remarks)
 
 
-def test_cache_writes_that_are_kept_longer_are_taken_at_their_highest_and_told() -> None:
+def test_the_price_of_a_cache_that_nobody_can_ask_for_here_is_left_alone() -> None:
     change = change_of(entry(USUAL | {"cache_write_mtok": "0.625", "cache_write_1h_mtok": "1"}))
-    assert told(change.differences) == [("cache write", 500_000_000, 1_000_000_000)]
-    assert any("how long" in one for one in change.remarks)
-    alone = change_of(entry(USUAL | {"cache_write_mtok": "0.625"}))
-    assert alone.figures.cache_write == 625_000_000
-    assert alone.remarks == ()
+    assert change.figures.cache_write == 625_000_000
+    assert change.remarks == ()
 
 
 def test_another_name_a_coming_price_and_what_is_not_metered_are_told() -> None:

@@ -19,6 +19,7 @@ from tests.flows.cast import (
     TOKENS,
     Clock,
     answer,
+    answered,
     ask,
     balance,
     change,

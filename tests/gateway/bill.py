@@ -13,7 +13,7 @@ from tests.house import House, Tenant
 LIST: dict[str, tuple[Fraction, Fraction, Fraction, Fraction]] = {
     "gpt-4o-mini": (Fraction(15), Fraction("7.5"), Fraction(15), Fraction(60)),
     "gpt-4o": (Fraction(250), Fraction(125), Fraction(250), Fraction(1000)),
-    "claude-3-5-haiku": (Fraction(80), Fraction(8), Fraction(160), Fraction(400)),
+    "claude-3-5-haiku": (Fraction(80), Fraction(8), Fraction(100), Fraction(400)),
     "gemini-pro-1.5": (Fraction(125), Fraction("31.25"), Fraction(125), Fraction(500)),
     "llama-3.1-8b": (Fraction(18), Fraction(18), Fraction(18), Fraction(18)),
 }
@@ -50,6 +50,11 @@ async def assert_billed(house: House, tenant: Tenant, before: int, model: str, *
 
 def credits_of(model: str, call: Call) -> Decimal:
     return Decimal(due(model, call)) / 1_000_000
+
+
+def dollars_of(model: str, call: Call) -> Decimal:
+    """What the provider takes for it."""
+    return Decimal(ceil(exact(model, call) * NANOS)) / 1_000_000_000
 
 
 async def assert_nothing_taken(house: House, tenant: Tenant, before: int) -> None:

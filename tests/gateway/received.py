@@ -14,7 +14,7 @@ def results_in(call: Call) -> list[tuple[str, str]]:
             used, said = _of_openai(call.body["messages"])
         case "anthropic":
             used, said = _of_anthropic(call.body["messages"])
-        case "google":
+        case _:
             used, said = _of_google(call.body["contents"])
     assert list(used) == list(said), "a use without its result, or a result without its use"
     return [(used[id_], said[id_]) for id_ in used]

@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """An answer. `uses` are id, name and arguments of each use of a tool; `turn` is what the client sends back of it."""
+    """An answer. `uses`: id, name and arguments of each use of a tool; `turn` is what the client sends back of it."""
 
     text: str
     thoughts: str
@@ -312,8 +312,8 @@ class Responses:
         assert last["type"] in ("response.completed", "response.incomplete")
         heard = self.plain(last["response"])
         assert "".join(one["delta"] for one in told if one["type"] == "response.output_text.delta") == heard.text
-        done = [one["item"] for one in told if one["type"] == "response.output_item.done"]
-        assert done == last["response"]["output"]
+        done = {one["output_index"]: one["item"] for one in told if one["type"] == "response.output_item.done"}
+        assert [done[index] for index in sorted(done)] == last["response"]["output"]
         return heard
 
     def with_results(self, body: dict[str, Any], heard: Heard, results: list[str]) -> dict[str, Any]:

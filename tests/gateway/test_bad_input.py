@@ -309,10 +309,15 @@ async def test_header_bytes_that_are_not_text_are_refused(house: House, tenant: 
         assert_refused(await raw(house, nobody + b"\r\n\r\n", body), 401, "invalid_api_key", "make a new one")
 
 
-async def test_a_header_that_this_endpoint_does_not_take_is_refused(house: House, tenant: Tenant) -> None:
+async def test_a_header_with_a_wrong_value_is_refused(house: House, tenant: Tenant) -> None:
     async with nothing_taken(house):
         reply = await house.chat(tenant, ask("hi"), X_Tollhouse_Capability="summary")
-        assert_refused(reply, 400, "invalid_request", "X-Tollhouse-Capability", "Leave the header out")
+        assert_refused(reply, 404, "not_found", "no capability 'summary'", "question_generation")
+        reply = await house.chat(tenant, ask("hi"), X_Tollhouse_Quality="fast")
+        assert_refused(reply, 400, "invalid_request", "X-Tollhouse-Quality", "Name it in X-Tollhouse-Capability")
+        for wish in ("", "yes", "ON"):
+            reply = await house.chat(tenant, ask("hi"), X_Tollhouse_Fallback=wish)
+            assert_refused(reply, 400, "invalid_request", "X-Tollhouse-Fallback", "on", "off")
         for user in ("", "u" * 201, "a\tb"):
             reply = await house.chat(tenant, ask("hi"), X_Tollhouse_User=user)
             assert_refused(reply, 400, "invalid_request", "X-Tollhouse-User", "1 to 200 printable characters")

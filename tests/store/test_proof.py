@@ -9,7 +9,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.conftest import Cluster, SeededTemplate
-from tests.flows.cast import FAILED, SOMEBODY, TOKENS, Clock, add_key, answer, ask, change, rows, settle
+from tests.flows.cast import DONE, FAILED, SOMEBODY, TOKENS, Clock, add_key, answer, answered, ask, change, rows, settle
 from tests.ledger import assert_ledger_holds
 from tollhouse.core.ask import CapabilityWant, CreditsWant
 from tollhouse.core.errors import TollhouseError

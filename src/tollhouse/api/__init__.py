@@ -11,6 +11,7 @@ from tollhouse.api import (
     capability,
     connection,
     credits,
+    experiment,
     limit,
     operator,
     price,
@@ -54,6 +55,7 @@ def build(state: State, policy: Policy | None = None) -> FastAPI:
     app.include_router(connection.organization_router)
     app.include_router(settings.router)
     app.include_router(price.router)
+    app.include_router(experiment.router)
     app.include_router(capability.router)
     app.include_router(ai.router)
     document = app.openapi

@@ -18,7 +18,9 @@ REQUESTS_PER_PRICE = 1_000
 _USD = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?", re.ASCII)
 _FACTOR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
 # For how long the provider shall keep what it writes to its cache is the caller's choice, and is not metered apart.
-_CACHE_WRITES = ("cache_write_mtok", "cache_write_5m_mtok", "cache_write_1h_mtok")
+_CACHE_WRITES = ("cache_write_mtok", "cache_write_5m_mtok")
+# The gateway refuses requests for a cache that is kept so long.
+_NEVER_ASKED_FOR = ("cache_write_1h_mtok",)
 _TAKEN = ("input_mtok", "cache_read_mtok", "output_mtok", "output_reasoning_mtok", "requests_kcount", *_CACHE_WRITES)
 
 
@@ -214,11 +216,9 @@ def _remarks(model: Ours, entry: Entry) -> tuple[str, ...]:
         remarks.append("the price depends on the length of the prompt: the highest is taken")
     if entry.timed:
         remarks.append("the price depends on the time of day: the highest is taken")
-    if len({max(entry.prices[name]) for name in _CACHE_WRITES if name in entry.prices}) > 1:
-        remarks.append("the price of cache writes depends on how long they are kept: the highest is taken")
     if entry.next_change is not None:
         remarks.append(f"another price is listed from {entry.next_change.isoformat()} on: import again then")
-    apart = sorted(name for name in entry.prices if name not in _TAKEN)
+    apart = sorted(name for name in entry.prices if name not in (*_TAKEN, *_NEVER_ASKED_FOR))
     if apart:
         remarks.append(f"not taken, since it is not metered: {', '.join(apart)}")
     return tuple(remarks)

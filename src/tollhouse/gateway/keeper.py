@@ -12,7 +12,6 @@ from tollhouse.core.errors import Overloaded
 from tollhouse.core.price import Usage
 from tollhouse.flows.operation import Admitted
 from tollhouse.gateway import kept
-from tollhouse.gateway.dialect import NotAnAnswer
 from tollhouse.gateway.dialect.neutral import Whole
 from tollhouse.gateway.exchange import Chat, Exchange
 from tollhouse.store import content, kept_answer
@@ -62,8 +61,8 @@ class Keeper:
                 if keeps.cache_ttl_s is not None and candidate.model.id == admitted.admission.terms.model.id:
                     key = _key(exchange, admitted.admission.terms.model.id)
                     await kept_answer.keep(tx, organization_id, key, candidate.model.id, answer, now, keeps.cache_ttl_s)
-        except (Overloaded, NotAnAnswer) as error:
-            log.warning("an answer was not kept", request=str(admitted.id), error=str(error))
+        except Exception as error:
+            log.warning("an answer was not kept", request=str(admitted.id), error=repr(error))
 
 
 def _key(exchange: Chat, model_id: str) -> bytes:

@@ -1,9 +1,10 @@
 """A provider without network and without cost: for demonstrations, for trying out an integration, and for tests.
 
-Answers in OpenAI's chat completion format. The text is a pure function of the model and the messages and begins with
-``[sandbox]``; with a `response_format` it is a JSON document that satisfies the schema (`outside.sample`). Token counts
-follow `core.token`. Directives in the last user message choose length, pace and faults: see `outside.script`. There is
-no clock: ids and ``created`` are deterministic too.
+Answers in OpenAI's formats of chat completions and embeddings (`outside.vectors`). The text is a pure function of the
+model and the messages and begins with ``[sandbox]``; with a `response_format` it is a JSON document that satisfies the
+schema (`outside.sample`). Token counts follow `core.token`. Directives in the last user message, or in the last text to
+embed, choose length, pace and faults: see `outside.script`. There is no clock: ids and ``created`` are deterministic
+too.
 """
 
 import asyncio
@@ -26,15 +27,20 @@ from tollhouse.outside import (
     ProviderUnreachable,
     ReplyBroken,
     ReplyTooLarge,
+    vectors,
 )
+from tollhouse.outside.said import Said
 from tollhouse.outside.sample import Unsatisfiable, sample
 from tollhouse.outside.script import Fault, Script, UnknownDirective, read_script
 from tollhouse.outside.story import tell
+from tollhouse.outside.toolcall import ToolCall, Uncallable, make_calls
+from tollhouse.outside.vectors import Unfit
 
 CREATED: Final = 1_735_689_600
 """The moment that every answer of the sandbox names: the start of 2025, UTC."""
 
 _JSON: Final = "application/json"
+_ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
 _ANY_OBJECT: Final = {"type": "object", "properties": {"text": {"type": "string"}}}
 _encode = msgspec.json.encode
 
@@ -53,12 +59,7 @@ class _Ask:
     include_usage: bool
     script: Script
     schema: object  # of the JSON that is wanted; None: text
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    tokens: list[str]
-    finish_reason: str
+    tools: dict[str, Any]  # what of the request is about them
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class _Answer:
 
     id: str
     model: str
-    choices: tuple[_Choice, ...]
+    choices: tuple[Said, ...]
     usage: dict[str, Any]
 
 
@@ -130,29 +131,40 @@ class Sandbox:
 
     async def send(self, operation: Operation, model: str, body: bytes, *, stream: bool) -> SandboxReply:
         """`model` is not needed: the body names it."""
-        if operation != "chat":
+        if operation == "count_tokens":
             raise ProviderLacks(operation)
         try:
-            ask = _read_ask(body)
-            fault = ask.script.fault
-            if fault is not None and fault.kind == "refuse":
-                raise ProviderUnreachable
-            answer = _answer(ask)
-        except _Invalid as problem:
+            if operation == "embeddings":
+                return await self._embed(body)
+            return await self._chat(body, stream=stream)
+        except (_Invalid, Unfit) as problem:
             return self._reply(400, _JSON, _error(str(problem), "invalid_request_error", "sandbox_invalid_request"))
-        wait_s = self._first_wait_s(ask, answer, stream)
-        await _wait(wait_s, self._deadlines.first_byte, "first_byte")
-        match fault:
-            case Fault("status", status):
-                message = f"The sandbox was told to answer with status {status}."
-                return self._reply(status, _JSON, _error(message, "sandbox_error", "sandbox_fault"))
-            case Fault("garbage"):
-                return self._reply(200, "text/html", b"<html><body>The sandbox was told to send garbage.</body></html>")
+
+    async def _chat(self, body: bytes, *, stream: bool) -> SandboxReply:
+        ask = _read_ask(body)
+        script = ask.script
+        _check_reachable(script)
+        answer = _answer(ask)
+        failed = await self._begin(script, 0 if stream else answer.usage["completion_tokens"])
+        if failed is not None:
+            return failed
         if stream:
-            delay_ms = self._token_delay_ms if ask.script.delay_ms is None else ask.script.delay_ms
-            steps = _stream_steps(answer, fault, delay_ms / 1000, include_usage=ask.include_usage)
+            delay_ms = self._token_delay_ms if script.delay_ms is None else script.delay_ms
+            steps = _stream_steps(answer, script.fault, delay_ms / 1000, include_usage=ask.include_usage)
             return SandboxReply(200, "text/event-stream", steps, self._deadlines)
-        return SandboxReply(200, _JSON, _plain_steps(answer, fault), self._deadlines)
+        steps = _plain_steps(_plain(answer), answer.usage, script.fault)
+        return SandboxReply(200, _JSON, steps, self._deadlines)
+
+    async def _embed(self, body: bytes) -> SandboxReply:
+        request, model = _read_request(body)
+        wanted = vectors.read(request, model)
+        script = _script(wanted.question)
+        _check_reachable(script)
+        failed = await self._begin(script, 0)
+        if failed is not None:
+            return failed
+        usage = {"prompt_tokens": wanted.tokens, "total_tokens": wanted.tokens}
+        return SandboxReply(200, _JSON, _plain_steps(vectors.answer(wanted), usage, script.fault), self._deadlines)
 
     async def check(self) -> None:
         """There is no connection that could fail."""
@@ -160,11 +172,19 @@ class Sandbox:
     async def close(self) -> None:
         """Nothing to end."""
 
-    def _first_wait_s(self, ask: _Ask, answer: _Answer, stream: bool) -> float:
-        if ask.script.fault is not None and ask.script.fault.kind == "hang":
-            return math.inf
-        tokens = 0 if stream else answer.usage["completion_tokens"]
-        return (ask.script.first_ms + tokens * (ask.script.delay_ms or 0)) / 1000
+    async def _begin(self, script: Script, tokens: int) -> SandboxReply | None:
+        """Waits as the script says, for so many tokens too; the answer that it wants in place of ours."""
+        wait_s = (script.first_ms + tokens * (script.delay_ms or 0)) / 1000
+        fault = script.fault
+        hangs = fault is not None and fault.kind == "hang"
+        await _wait(math.inf if hangs else wait_s, self._deadlines.first_byte, "first_byte")
+        match fault:
+            case Fault("status", status):
+                message = f"The sandbox was told to answer with status {status}."
+                return self._reply(status, _JSON, _error(message, "sandbox_error", "sandbox_fault"))
+            case Fault("garbage"):
+                return self._reply(200, "text/html", b"<html><body>The sandbox was told to send garbage.</body></html>")
+        return None
 
     def _reply(self, status: int, content_type: str, body: bytes) -> SandboxReply:
         return SandboxReply(status, content_type, iter([(0.0, body)]), self._deadlines)
@@ -178,23 +198,37 @@ async def _wait(wait_s: float, deadline_s: float, phase: Phase) -> None:
         await asyncio.sleep(wait_s)
 
 
-def _read_ask(body: bytes) -> _Ask:
+def _check_reachable(script: Script) -> None:
+    if script.fault is not None and script.fault.kind == "refuse":
+        raise ProviderUnreachable
+
+
+def _read_request(body: bytes) -> tuple[dict[str, Any], str]:
+    """The body and the model it names."""
     try:
         request = msgspec.json.decode(body)
     except msgspec.DecodeError as problem:
         raise _Invalid(f"The body is not JSON: {problem}.") from None
     if not isinstance(request, dict) or not isinstance(model := request.get("model"), str):
         raise _Invalid("`model` is missing; name one as a string.")
+    return request, model
+
+
+def _script(question: str) -> Script:
+    try:
+        return read_script(question)
+    except UnknownDirective as problem:
+        raise _Invalid(f"{problem}.") from None
+
+
+def _read_ask(body: bytes) -> _Ask:
+    request, model = _read_request(body)
     messages = request.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise _Invalid("`messages` must be a list of at least one message.")
     options = request.get("stream_options")
     asked = (message.get("content") for message in reversed(messages) if message.get("role") == "user")
     question = text_of(next(asked, None))
-    try:
-        script = read_script(question)
-    except UnknownDirective as problem:
-        raise _Invalid(f"{problem}.") from None
     return _Ask(
         model=model,
         messages=messages,
@@ -202,8 +236,9 @@ def _read_ask(body: bytes) -> _Ask:
         max_tokens=_positive(request, "max_completion_tokens") or _positive(request, "max_tokens"),
         choices=min(_positive(request, "n") or 1, 128),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        script=script,
+        script=_script(question),
         schema=_wanted_schema(request.get("response_format")),
+        tools={name: request.get(name) for name in _ABOUT_TOOLS},
     )
 
 
@@ -230,7 +265,7 @@ def _positive(request: dict[str, Any], name: str) -> int | None:
 def _answer(ask: _Ask) -> _Answer:
     digest = hashlib.blake2b(_encode([ask.model, ask.messages], order="deterministic"), digest_size=16)
     choices = tuple(_choice(ask, digest.digest(), index) for index in range(ask.choices))
-    prompt, completion = count_messages(ask.messages), sum(len(choice.tokens) for choice in choices)
+    prompt, completion = count_messages(ask.messages), sum(choice.tokens for choice in choices)
     usage = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -241,11 +276,19 @@ def _answer(ask: _Ask) -> _Answer:
     return _Answer(f"chatcmpl-sandbox-{digest.hexdigest()}", ask.model, choices, usage)
 
 
-def _choice(ask: _Ask, seed: bytes, index: int) -> _Choice:
-    tokens = _said(ask, seed[index % 8 :])
-    if ask.max_tokens is not None and len(tokens) > ask.max_tokens:
-        return _Choice(tokens[: ask.max_tokens], "length")
-    return _Choice(tokens, "stop")
+def _choice(ask: _Ask, seed: bytes, index: int) -> Said:
+    calls = _calls(ask, seed[index % 8 :])
+    said = Said([], "tool_calls", calls) if calls else Said(_said(ask, seed[index % 8 :]), "stop")
+    return said if ask.max_tokens is None else said.at_most(ask.max_tokens)
+
+
+def _calls(ask: _Ask, seed: bytes) -> tuple[ToolCall, ...]:
+    """Once the results of calls are there, the message that told to make them tells no longer."""
+    answered = ask.messages[-1].get("role") == "tool"
+    try:
+        return make_calls(ask.tools, 0 if answered else ask.script.tools, seed)
+    except Uncallable as problem:
+        raise _Invalid(f"{problem}.") from None
 
 
 def _said(ask: _Ask, seed: bytes) -> list[str]:
@@ -258,20 +301,23 @@ def _said(ask: _Ask, seed: bytes) -> list[str]:
     return pieces(_encode(document).decode())[: ask.script.tokens]
 
 
-def _plain_steps(answer: _Answer, fault: Fault | None) -> Iterator[_Step]:
-    body: dict[str, Any] = _head(answer, "chat.completion") | {
+def _plain(answer: _Answer) -> dict[str, Any]:
+    return _head(answer, "chat.completion") | {
         "choices": [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": "".join(choice.tokens), "refusal": None},
+                "message": choice.message(),
                 "logprobs": None,
                 "finish_reason": choice.finish_reason,
             }
             for index, choice in enumerate(answer.choices)
         ],
     }
+
+
+def _plain_steps(body: dict[str, Any], usage: dict[str, Any], fault: Fault | None) -> Iterator[_Step]:
     if fault is None or fault.kind != "nousage":
-        body["usage"] = answer.usage
+        body["usage"] = usage
     wire = _encode(body)
     match fault:
         case Fault("error"):
@@ -288,18 +334,18 @@ def _stream_steps(answer: _Answer, fault: Fault | None, delay_s: float, *, inclu
     if include_usage:
         head["usage"] = None  # as OpenAI does: null in every chunk but the last
 
-    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+    def chunk(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _event(head | {"choices": [choice]})
 
     left = fault.number if fault is not None and fault.kind in ("cut", "error", "stall") else None
     for index, choice in enumerate(answer.choices):
-        yield 0.0, chunk(index, {"role": "assistant", "content": ""})
-        for token in choice.tokens:
-            if left == 0:
+        for tokens, delta in choice.deltas():
+            if left is not None and left < tokens:
+                left = 0
                 break
-            left = None if left is None else left - 1
-            yield delay_s, chunk(index, {"content": token})
+            left = None if left is None else left - tokens
+            yield delay_s * tokens, chunk(index, delta)
         if left is None:
             yield 0.0, chunk(index, {}, choice.finish_reason)
     if fault is not None and left is not None:

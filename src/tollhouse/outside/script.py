@@ -4,6 +4,7 @@ They stand anywhere in the last user message, each a word of its own:
 
 ========================== ===========================================================================================
 ``sandbox:tokens=N``       exactly N output tokens, unless the request's own maximum cuts them; of JSON at most N
+``sandbox:tools=N``        no text but N calls of the request's tools, in turn; text again once their results are there
 ``sandbox:delay=MS``       milliseconds before each token; a plain call waits for all of them together
 ``sandbox:first=MS``       milliseconds before the first byte
 ``sandbox:fault=refuse``   no connection
@@ -15,6 +16,8 @@ They stand anywhere in the last user message, each a word of its own:
 ``sandbox:fault=stall:N``  silence after N tokens until the idle deadline
 ``sandbox:fault=nousage``  a whole answer without a usage object
 ========================== ===========================================================================================
+
+Of calls of tools the name and the arguments are the tokens; the name comes in one piece.
 
 A plain call has no tokens on the wire: there ``cut`` and ``stall`` send half of the body first, and ``error`` is a body
 with status 200 that holds an error.
@@ -29,6 +32,7 @@ FaultKind = Literal["refuse", "status", "hang", "garbage", "cut", "error", "stal
 _NUMBERED: Final = frozenset({"status", "cut", "error", "stall"})
 _DIRECTIVE: Final = re.compile(r"(?<!\S)sandbox:([a-z_]+)=([\w:]+)")
 _MOST: Final = 1_000_000
+_MOST_TOOLS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Script:
     delay_ms: int | None = None
     first_ms: int = 0
     fault: Fault | None = None
+    tools: int = 0
 
 
 class UnknownDirective(ValueError):
@@ -61,10 +66,13 @@ def read_script(text: str) -> Script:
     delay_ms: int | None = None
     first_ms = 0
     fault: Fault | None = None
+    tools = 0
     for name, value in _DIRECTIVE.findall(text):
         match name:
             case "tokens":
                 tokens = _number(name, value)
+            case "tools":
+                tools = _number(name, value, _MOST_TOOLS)
             case "delay":
                 delay_ms = _number(name, value)
             case "first":
@@ -72,8 +80,8 @@ def read_script(text: str) -> Script:
             case "fault":
                 fault = _fault(value)
             case _:
-                raise UnknownDirective(f"sandbox:{name} does not exist; use tokens, delay, first or fault")
-    return Script(tokens, delay_ms, first_ms, fault)
+                raise UnknownDirective(f"sandbox:{name} does not exist; use tokens, tools, delay, first or fault")
+    return Script(tokens, delay_ms, first_ms, fault, tools)
 
 
 def without_directives(text: str) -> str:
@@ -92,7 +100,7 @@ def _fault(value: str) -> Fault:
     return fault
 
 
-def _number(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 7 and int(value) <= _MOST):
-        raise UnknownDirective(f"sandbox:{name} takes a whole number from 0 to {_MOST}, not {value!r}")
+def _number(name: str, value: str, most: int = _MOST) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 7 and int(value) <= most):
+        raise UnknownDirective(f"sandbox:{name} takes a whole number from 0 to {most}, not {value!r}")
     return int(value)

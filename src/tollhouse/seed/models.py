@@ -51,6 +51,7 @@ class ModelRow:
     trial_messages: int = 0
     quality_tier: QualityTier | None = None
     is_default: bool = False
+    kind: Literal["chat", "embedding"] = "chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,17 +250,16 @@ def _price(
     return PriceRow(model_id, 1, SINCE, _usd(input_usd), _usd(cached_usd), _usd(output_usd), written, note)
 
 
-# What Anthropic's models write to the cache they keep for five minutes or for an hour, as the caller asks; the price is
-# that of an hour, so that no call is charged less than it cost.
+# What Anthropic's models write to the cache is kept for five minutes; the gateway refuses to ask for an hour.
 PRICES = (
     # dollars per million tokens      input   cached    output  written to the cache
     _price("gpt-4o-mini",              "0.15", "0.075",  "0.60"),
     _price("gpt-4o",                   "2.50", "1.25",   "10"),
-    _price("claude-3-5-haiku",         "0.80", "0.08",   "4",    "1.60"),
-    _price("claude-3-5-haiku-latest",  "0.80", "0.08",   "4",    "1.60"),
-    _price("claude-3-5-sonnet",        "3",    "0.30",   "15",   "6"),
-    _price("claude-3-opus",            "15",   "1.50",   "75",   "30"),
-    _price("claude-sonnet-4-20250514", "3",    "0.30",   "15",   "6"),
+    _price("claude-3-5-haiku",         "0.80", "0.08",   "4",    "1"),
+    _price("claude-3-5-haiku-latest",  "0.80", "0.08",   "4",    "1"),
+    _price("claude-3-5-sonnet",        "3",    "0.30",   "15",   "3.75"),
+    _price("claude-3-opus",            "15",   "1.50",   "75",   "18.75"),
+    _price("claude-sonnet-4-20250514", "3",    "0.30",   "15",   "3.75"),
     _price("gemini-pro-1.5",           "1.25", "0.3125", "5"),
     _price("gemini-2.0-flash",         "0.10", "0.025",  "0.40"),
     _price("gemini-2.5-flash",         "0.30", "0.075",  "2.50"),

@@ -53,21 +53,21 @@ async def insert(tx: OperatorTx, row: ExperimentRow) -> None:
     )
 
 
-async def read(tx: OperatorTx, id_: UUID | None = None) -> list[ExperimentRow]:
+async def read(tx: OperatorTx, wanted: UUID | None = None) -> list[ExperimentRow]:
     """All of them, or the one of this id, newest first."""
     cursor = await tx.execute(
         """SELECT e.id, e.name, e.model_id, e.capability_id, e.quality_id, e.starts_at, e.ends_at, e.created_at,
                   (SELECT json_agg(json_build_array(a.model_id, a.weight) ORDER BY a.model_id)
                    FROM experiment_arm a WHERE a.experiment_id = e.id)
            FROM experiment e WHERE e.id = coalesce(%s::uuid, e.id) ORDER BY e.created_at DESC, e.id DESC""",
-        (id_,),
+        (wanted,),
     )
     return [
         ExperimentRow(
-            Experiment(found, name, model_id, capability, quality, starts_at, ends_at, tuple([Arm(*one) for one in arms])),
-            created_at,
+            Experiment(id_, name, model, capability, quality, starts_at, ends_at, tuple([Arm(*one) for one in arms])),
+            made_at,
         )
-        for found, name, model_id, capability, quality, starts_at, ends_at, created_at, arms in await cursor.fetchall()
+        for id_, name, model, capability, quality, starts_at, ends_at, made_at, arms in await cursor.fetchall()
     ]  # fmt: skip
 
 

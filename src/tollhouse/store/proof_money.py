@@ -147,17 +147,26 @@ MONEY: tuple[Invariant, ...] = (
                SELECT e.organization_id, e.id, e.charged_micros, e.cost_nanos, r.charged_micros AS of_reservation,
                       CASE WHEN NOT r.charged THEN 0
                            WHEN e.price_version IS NULL THEN e.charged_micros
-                           ELSE div(x.exact * c.micros_per_usd * e.multiplier_permille + (1e18 - 1), 1e18) END AS due,
-                      CASE WHEN e.price_version IS NULL THEN 0
+                           ELSE div(x.exact * c.micros_per_usd * c.markup_permille * e.multiplier_permille * x.share
+                                    + (1e24 - 1), 1e24) END AS due,
+                      CASE WHEN e.price_version IS NULL OR e.origin <> 'provider' THEN 0
                            ELSE div(x.exact + (1e6 - 1), 1e6) END AS cost_due  -- div is exact, the quotient of / is not
                FROM usage_event e
                JOIN reservation r ON r.organization_id = e.organization_id AND r.id = e.reservation_id
                LEFT JOIN model_price p ON p.model_id = e.model_id AND p.version = e.price_version
                LEFT JOIN rate_card c ON c.version = e.rate_version
-               CROSS JOIN LATERAL (SELECT ((e.input_tokens - e.cached_input_tokens)::numeric * p.input_nanos_per_million
-                   + e.cached_input_tokens::numeric * p.cached_input_nanos_per_million
-                   + e.output_tokens::numeric * p.output_nanos_per_million + p.request_nanos::numeric * 1000000)
-                   AS exact) x
+               CROSS JOIN LATERAL (
+                   SELECT (e.input_tokens - e.cached_input_tokens - e.cache_write_tokens)::numeric
+                              * p.input_nanos_per_million
+                          + e.cached_input_tokens::numeric * p.cached_input_nanos_per_million
+                          + e.cache_write_tokens::numeric
+                              * coalesce(p.cache_write_nanos_per_million, p.input_nanos_per_million)
+                          + (e.output_tokens - e.reasoning_tokens)::numeric * p.output_nanos_per_million
+                          + e.reasoning_tokens::numeric
+                              * coalesce(p.reasoning_nanos_per_million, p.output_nanos_per_million)
+                          + p.request_nanos::numeric * 1000000 AS exact,
+                          CASE e.origin WHEN 'own_key' THEN c.own_key_permille
+                                        WHEN 'cache' THEN c.cache_hit_permille ELSE 1000 END AS share) x
            ) AS priced  -- a price that is not there makes `due` NULL
            WHERE charged_micros IS DISTINCT FROM due OR cost_nanos IS DISTINCT FROM cost_due
               OR of_reservation IS DISTINCT FROM charged_micros""",

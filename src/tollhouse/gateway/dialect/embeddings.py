@@ -12,9 +12,10 @@ from tollhouse.core.ask import Size
 from tollhouse.core.errors import BadRequest
 from tollhouse.core.money import format_credits, format_usd
 from tollhouse.core.price import Usage
-from tollhouse.core.token import MESSAGE_BOUND
+from tollhouse.core.token import MESSAGE_BOUND, count_tokens
 from tollhouse.flows.operation import Settled
 from tollhouse.gateway.dialect import NotAnAnswer, body
+from tollhouse.gateway.dialect.chat_request import SANDBOX_COUNT_BYTES
 from tollhouse.gateway.dialect.meter import tokens
 
 PATH = "/v1/embeddings"
@@ -40,6 +41,13 @@ class EmbeddingRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
         bound = sum(len(each.encode()) if isinstance(each, str) else len(each) for each in given)
         exact = None if isinstance(given[0], str) else bound
         return Size(bound + MESSAGE_BOUND * len(given), 0, exact)
+
+    def sandbox_tokens(self, size: int) -> int | None:
+        """What the sandbox counts for this request; None when the body, of `size` bytes, is too large to count on the
+        way."""
+        if size > SANDBOX_COUNT_BYTES:
+            return None
+        return sum(count_tokens(each) if isinstance(each, str) else len(each) for each in self._inputs())
 
     def native(self, model: str) -> bytes:
         """The body for the provider: its model name, everything else as it came."""

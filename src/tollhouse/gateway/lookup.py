@@ -1,0 +1,69 @@
+"""The GETs of `/v1`: who asks is looked up in the database, so a revoked key learns nothing any more."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tollhouse.core.errors import BadRequest, TollhouseError
+from tollhouse.core.key import ordered_id
+from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.gateway.dialect import messages
+from tollhouse.gateway.dialect.chat_error import error_body, error_headers
+from tollhouse.gateway.http import refusal_of
+from tollhouse.gateway.state import State
+
+Look = Callable[[Request, Caller], Awaitable[object]]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def looked_up(state: State, look: Look) -> Handler:
+    """The handler of a path: what `look` finds for the caller, as JSON; its refusals in the shape of the dialect that
+    the client speaks."""
+
+    async def handler(request: Request) -> Response:
+        headers = {"x-request-id": str(ordered_id(state.clock(), os.urandom(10)))}
+        try:
+            credential = credential_of(request.scope["headers"])
+            caller = await authenticate(state.db, state.secret, credential, state.clock())
+            require(caller, "gateway")
+            found = msgspec.json.encode(await look(request, caller))
+        except Exception as problem:
+            error = refusal_of(problem)
+            headers |= {name.decode(): value.decode() for name, value in error_headers(error)}
+            return Response(_refusal(request)(error), error.status, headers, "application/json")
+        return Response(found, 200, headers, "application/json")
+
+    return handler
+
+
+def speaks_anthropic(request: Request) -> bool:
+    """Anthropic's clients name the version of their API in each request."""
+    return "anthropic-version" in request.headers
+
+
+def parameters(request: Request, known: Sequence[str]) -> Mapping[str, str]:
+    """What stands behind the question mark. BadRequest for a name that is not known, and for one that stands twice."""
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise BadRequest(f"There is no parameter {name[:80]!r}. There are: {', '.join(known)}.", name[:80])
+        if name in found:
+            raise BadRequest(f"{name!r} stands there twice. Say it once.", name)
+        found[name] = value
+    return found
+
+
+def page_size(text: str | None, usual: int, most: int) -> int:
+    """How many entries are asked for. BadRequest for anything but a whole number from 1 to `most`."""
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= most):
+        raise BadRequest(f"'limit' must be a whole number from 1 to {most}.", "limit")
+    return int(text)
+
+
+def _refusal(request: Request) -> Callable[[TollhouseError], bytes]:
+    return messages.SURFACE.refusal if speaks_anthropic(request) else error_body
