@@ -11,92 +11,14 @@ import asyncio
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import cast
 
-import httptools
 import uvloop
 
 from bench import cost
+from bench.call import KINDS, Connection
 
-QUESTION = "How do I plan a week of meals for a family of four?"
-MAX_TOKENS = 100
 MAX_CONNECTIONS = 2048
 GIVE_UP_S = 30.0
-
-
-def request_bytes(kind: str, key: str, model: str) -> bytes:
-    """The request that is sent again and again."""
-    body = {
-        "model": model,
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}],
-        "max_tokens": MAX_TOKENS,
-    }
-    if kind == "stream":
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    wire = json.dumps(body, separators=(",", ":")).encode()
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {len(wire)}\r\n\r\n"
-    )
-    return head.encode() + wire
-
-
-def problem_of(kind: str, status: int, body: bytes) -> str | None:
-    """Why an answer does not count, or None."""
-    if status != 200:
-        return f"status {status}: {body[:200].decode(errors='replace')}"
-    if b'"prompt_tokens"' not in body:
-        return "no usage"
-    if kind == "stream":
-        if not body.endswith(b"data: [DONE]\n\n"):
-            return "no [DONE]"
-        if body.count(b"data: ") < 52:
-            return f"{body.count(b'data: ')} events instead of 52"
-    return None
-
-
-class Connection(asyncio.Protocol):
-    """Sends the request when told to, and reports the answer or the end of the connection."""
-
-    def __init__(self, done: Callable[["Connection", int, bytes], None]) -> None:
-        self._done = done
-        self._body: list[bytes] = []
-        self.due = 0.0
-        self.first_byte = 0.0
-        self.busy = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
-        self._parser = httptools.HttpResponseParser(self)
-
-    def send(self, request: bytes, due: float) -> None:
-        self.due = due
-        self.busy = True
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_body(self, part: bytes) -> None:
-        if not self._body:
-            self.first_byte = time.perf_counter()
-        self._body.append(part)
-
-    def on_message_complete(self) -> None:
-        body = b"".join(self._body)
-        self._body.clear()
-        status = self._parser.get_status_code()
-        if not self._parser.should_keep_alive():
-            self.transport.close()
-        self._parser = httptools.HttpResponseParser(self)
-        self.busy = False
-        self._done(self, status, body)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.busy:
-            self.busy = False
-            self._done(self, 0, b"connection lost")
 
 
 class Load:
@@ -104,9 +26,10 @@ class Load:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.request = request_bytes(options.kind, options.key, options.model)
+        self.kind = KINDS[options.kind]
+        self.request = self.kind.request(options.key, options.model)
         self.latencies: list[float] = []
-        self.first_bytes: list[float] = []
+        self.first_tokens: list[float] = []
         self.problems: Counter[str] = Counter()
         self.free: deque[Connection] = deque()
         self.running = 0
@@ -181,12 +104,12 @@ class Load:
     def _done(self, connection: Connection, status: int, body: bytes) -> None:
         now = time.perf_counter()
         self.running -= 1
-        problem = problem_of(self.options.kind, status, body)
+        problem = self.kind.problem_of(status, body)
         if problem is not None:
             self.problems[problem] += 1
         elif self._counts(connection.due, now):
             self.latencies.append(now - connection.due)
-            self.first_bytes.append(connection.first_byte - connection.due)
+            self.first_tokens.append(connection.first_token - connection.due)
         if self.stopping:
             if not self.running:
                 self.idle.set()
@@ -211,7 +134,7 @@ class Load:
             "calls": len(self.latencies),
             "per_second": len(self.latencies) / self.options.seconds,
             "latency_ms": _percentiles_ms(self.latencies),
-            "first_byte_ms": _percentiles_ms(self.first_bytes),
+            "first_token_ms": _percentiles_ms(self.first_tokens),
             "cpu_us": [1e6 * seconds / max(1, len(self.latencies)) for seconds in used],
             "calibration_ms": self.calibration_ms,
             "problems": dict(self.problems.most_common(5)),
@@ -242,7 +165,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--key", default="none")
     parser.add_argument("--model", default="gpt-4o-mini")
-    parser.add_argument("--kind", choices=["plain", "stream"], default="plain")
+    parser.add_argument("--kind", choices=list(KINDS), default="plain")
     loop_kind = parser.add_mutually_exclusive_group(required=True)
     loop_kind.add_argument("--concurrency", type=int)
     loop_kind.add_argument("--rate", type=float)

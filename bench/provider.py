@@ -1,7 +1,7 @@
 """A fast provider for measuring: fixed answers in OpenAI's format, one process, hardly any work per call.
 
 ``python -m bench.provider --port N``. A plain answer has about 1 KB with usage; a stream has 50 content chunks, a usage
-chunk when the request asks for one, and ``[DONE]``, one write every 2 ms.
+chunk when the request asks for one, and ``[DONE]``, one write every 2 ms or every ``--gap-ms``.
 """
 
 import argparse
@@ -14,7 +14,8 @@ import httptools
 import uvloop
 
 CHUNKS = 50
-GAP_S = 0.002
+GAP_MS = 2.0
+FIRST_WORD = b"word00"
 USAGE = {"prompt_tokens": 21, "completion_tokens": CHUNKS, "total_tokens": 21 + CHUNKS}
 _HEAD = {"id": "chatcmpl-bench", "created": 1_735_689_600, "model": "gpt-4o-mini", "system_fingerprint": "fp_bench"}
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
@@ -56,8 +57,9 @@ SCRIPTS = {
 class Connection(asyncio.Protocol):
     """One connection; the next request is answered when the last answer is written."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, gap_s: float) -> None:
         self._loop = loop
+        self._gap_s = gap_s
         self._parser = httptools.HttpRequestParser(self)
         self._body: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -86,17 +88,19 @@ class Connection(asyncio.Protocol):
     def _send(self, script: list[bytes], number: int, due: float) -> None:
         self._transport.write(script[number])
         if number + 1 < len(script):
-            due += GAP_S
+            due += self._gap_s
             self._timer = self._loop.call_at(due, self._send, script, number + 1, due)
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, gap_s: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(loop), "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(lambda: Connection(loop, gap_s), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    uvloop.run(_serve(parser.parse_args().port))
+    parser.add_argument("--gap-ms", type=float, default=GAP_MS, help="between two chunks of a stream (default 2)")
+    options = parser.parse_args()
+    uvloop.run(_serve(options.port, options.gap_ms / 1000))

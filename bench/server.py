@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import secrets
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.provider import FIRST_WORD, GAP_MS
 from tollhouse.core.key import make_key
 from tollhouse.embedded import EmbeddedPostgres
 
@@ -43,6 +45,16 @@ def free_port() -> int:
         return port
 
 
+def allow_open_files(count: int) -> None:
+    """Raises what this process and all that it starts from now on may have open. Raises `NotReady` where the system
+    forbids it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            raise NotReady(f"{count} open files are needed and {hard} allowed; raise it with `ulimit -Hn {count}`")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
 @dataclass(slots=True)
 class Servers:
     """Everything this benchmark started. `stop` ends it, the last started first."""
@@ -52,10 +64,11 @@ class Servers:
     postgres: EmbeddedPostgres | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
-    def provider(self) -> Target:
-        """The fake provider, also the target of the direct calls."""
+    def provider(self, gap_ms: float = GAP_MS) -> Target:
+        """The fake provider, also the target of the direct calls. `gap_ms` lies between two chunks of a stream."""
         port = free_port()
-        process = self._spawn([sys.executable, "-m", "bench.provider", "--port", str(port)], dict(os.environ))
+        arguments = ["-m", "bench.provider", "--port", str(port), "--gap-ms", str(gap_ms)]
+        process = self._spawn([sys.executable, *arguments], dict(os.environ))
         self._wait_for_port(process, port)
         return Target("direct", port)
 
@@ -184,7 +197,7 @@ def _check_route(port: int, key: str, model: str) -> None:
     """One call must be answered by our own fake provider, else something else would be measured."""
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
     status, answer = _call(port, "POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
-    if status != 200 or b"word00 word01" not in answer:
+    if status != 200 or FIRST_WORD not in answer:
         raise NotReady(f"the first call was not answered by the fake provider: {status} {answer[:1000].decode()}")
 
 

@@ -41,7 +41,7 @@ from tollhouse.core.complexity import Shape
 from tollhouse.core.experiment import Arm, Experiment
 from tollhouse.core.limits import takes_of
 from tollhouse.core.price import RateCard
-from tollhouse.core.quota import Take, Window, Windows, counter
+from tollhouse.core.quota import Window, Windows, counter
 from tollhouse.core.rate import Rates
 from tollhouse.core.routing import Connection, Model
 
@@ -519,7 +519,7 @@ def test_a_deprecated_model_of_an_offer_answers_as_its_replacement_once() -> Non
 
 
 def test_an_arm_of_a_capability_is_asked_first_and_need_not_be_unlocked() -> None:
-    about = {"about": None, "capability_id": "drawing", "quality_id": "fast"}
+    about: dict[str, Any] = {"model_id": None, "capability_id": "drawing", "quality_id": "fast"}
     found = on_team(studio(experiments=(experiment("large", **about),)))
     assert numbers(found) == [("large", 0), ("small", 0)]
     assert (found.terms.reason, found.terms.experiment_id) == ("experiment: trial", UUID(int=8))
@@ -539,5 +539,5 @@ def test_takes_stay_with_the_choice_that_is_admitted() -> None:
     known = tiers()
     given_facts = facts(catalogue=known)
     takes = takes_of(auto(MODERATE), given_facts)
-    of_models = [{one.counter.model_id for one in each.windows if isinstance(one, Take)} - {""} for each in takes.each]
+    of_models = [{one.counter.model_id for one in each.windows} - {""} for each in takes.each]
     assert of_models == [{"middle"}, {"cheap"}, {"dear"}, {"default"}]

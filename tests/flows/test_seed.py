@@ -182,7 +182,7 @@ async def test_a_model_that_people_choose_has_the_required_figures(url: str, mod
 
 async def test_people_choose_among_those_models_and_the_sandbox_last(url: str) -> None:
     await seed(url, TEST, NOON)
-    found = rows(url, "SELECT id FROM model WHERE selectable AND enabled ORDER BY sort_order, id")
+    found = rows(url, "SELECT id FROM model WHERE selectable AND enabled AND kind = 'chat' ORDER BY sort_order, id")
     assert [row[0] for row in found] == [*SELECTABLE, "sandbox"]
 
 

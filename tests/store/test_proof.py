@@ -392,7 +392,7 @@ async def test_a_trial_message_that_was_given_back_and_used_after_all_is_no_dama
     await teller.do(Release(DEMO_ID, first.id, FAILED))
     for _ in range(2):
         await made(teller, ask(DEMO_ID, "gpt-4o"))
-    await teller.do(settle(DEMO_ID, first.id))
+    await teller.do(settle(DEMO_ID, first.id, by=answered("gpt-4o")))
 
 
 async def test_charges_are_proved_to_the_last_digit(database_url: str) -> None:

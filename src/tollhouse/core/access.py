@@ -14,7 +14,7 @@ from uuid import UUID
 from tollhouse.core import errors
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Capability, Quality
-from tollhouse.core.choice import Choice, choices, choices_of_use, offered, usable, ways
+from tollhouse.core.choice import Choice, choices, choices_of_use, offered, unlocked, ways
 from tollhouse.core.credit import Account, Hold
 from tollhouse.core.key import Scope
 from tollhouse.core.limits import Takes
@@ -141,14 +141,16 @@ def _weigh_call(
     ask: Ask, want: CallWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
 ) -> Weighed:
     """The first choice that limits and credits allow; when none is, why the first one is not."""
-    first_refusal: errors.TollhouseError | None = None
-    for choice, its_takes in zip(choices(ask, want, facts), takes.each, strict=True):
+    if takes.choice is None:
+        choices(ask, want, facts)  # raises why there is none
+    refusals: list[errors.TollhouseError] = []
+    for one in takes.each:
+        assert one.choice is not None
         try:
-            return _weigh_choice(ask, want, choice, facts, its_takes, account, windows, rates)
+            return _weigh_choice(ask, want, one.choice, facts, one, account, windows, rates)
         except errors.TollhouseError as refusal:
-            first_refusal = first_refusal or refusal
-    assert first_refusal is not None  # there is a choice at least
-    raise first_refusal
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def _weigh_choice(
@@ -192,15 +194,16 @@ def _others(
     if not ask.here:
         return ()
     ahead = [(model, route, quote) for route in routes[1:CANDIDATES_MAX]]
-    default = facts.catalogue.default
-    if want.fallback and default is not None and default.id != model.id and want.kind == "chat":
-        made_up = routes[0].connection is None
-        found = [one for one in ways(ask, default, facts) if (one.connection is None) == made_up]
-        if found and usable(ask, default, facts):
-            its_quote = quote_of(ask, default.id, facts)
-            ahead = [*ahead[: CANDIDATES_MAX - 2], *((default, route, its_quote) for route in found)]
-    candidates = (_candidate(want, *one, facts, held) for one in ahead[: CANDIDATES_MAX - 1])
-    return tuple(one for one in candidates if one is not None)
+    made_up, default = routes[0].connection is None, facts.catalogue.default
+    if want.fallback and default is not None and default is not model and want.kind == default.kind == "chat":
+        price = facts.catalogue.price_at(default.id, facts.now)
+        if price is not None and default.enabled and unlocked(default, facts):
+            its_quote = Quote(price, quote.rate, charged=quote.charged)
+            found = [one for one in ways(ask, default, facts) if (one.connection is None) == made_up]
+            if found:
+                ahead = [*ahead[: CANDIDATES_MAX - 2], *[(default, route, its_quote) for route in found]]
+    candidates = [_candidate(want, *one, facts, held) for one in ahead[: CANDIDATES_MAX - 1]]
+    return tuple([one for one in candidates if one is not None])
 
 
 def _candidate(

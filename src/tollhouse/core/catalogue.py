@@ -7,8 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from tollhouse.core.experiment import Experiment
+from tollhouse.core.key import Mode
 from tollhouse.core.price import Price, RateCard
-from tollhouse.core.routing import Connections, Model
+from tollhouse.core.routing import Connections, Model, Route, routes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +84,35 @@ class Catalogue:
     own_connections: Mapping[UUID, Connections] = field(default_factory=dict)
     experiments: tuple[Experiment, ...] = ()
     default: Model | None = field(init=False, default=None, compare=False)  # of the system: asked last of all
+    _routes: dict[tuple[str, Mode, Mode, UUID | None], tuple[Route, ...]] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         found = next((model for model in self.models.values() if model.is_default), None)
         object.__setattr__(self, "default", found)
 
     def price_at(self, model_id: str, now: datetime) -> Price | None:
-        return next((price for price in self.prices.get(model_id, ()) if price.effective_from <= now), None)
+        for price in self.prices.get(model_id, ()):
+            if price.effective_from <= now:
+                return price
+        return None
 
     def rate_at(self, now: datetime) -> RateCard | None:
-        return next((rate for rate in self.rates if rate.effective_from <= now), None)
+        for rate in self.rates:
+            if rate.effective_from <= now:
+                return rate
+        return None
+
+    def routes(self, model: Model, organization_id: UUID, key_mode: Mode, installation: Mode) -> tuple[Route, ...]:
+        """Every way to the model, the first to be tried first. They are the same for as long as the catalogue is."""
+        own = self.own_connections.get(organization_id)
+        about = model.id, key_mode, installation, organization_id if own else None
+        found = self._routes.get(about)
+        if found is None:
+            found = routes_of(model, key_mode, installation, own or {}, self.connections)
+            self._routes[about] = found
+        return found
 
     def quality_at(self, quality_id: str, now: datetime) -> Quality:
         """The quality with the multiplier in force: the rate card's, where it names one."""

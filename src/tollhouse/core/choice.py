@@ -21,7 +21,7 @@ from tollhouse.core.errors import (
     TollhouseError,
 )
 from tollhouse.core.experiment import Experiment, running
-from tollhouse.core.routing import Kind, Model, QualityTier, Route, routes_of
+from tollhouse.core.routing import Kind, Model, QualityTier, Route
 
 REPLACEMENTS_MAX = 5
 ENDPOINTS: dict[Kind, str] = {"chat": "POST /v1/chat/completions", "embedding": "POST /v1/embeddings"}
@@ -46,7 +46,7 @@ def choices(ask: Ask, want: CallWant, facts: Facts) -> tuple[Choice, ...]:
     """One at least, the best first; the next is for when limits or credits do not allow the one before. ModelNotFound
     and ModelDisabled, BadRequest for a model of another kind than the endpoint's."""
     found = _fitting(ask, want, facts) if want.model_id == AUTO else (_named(ask, want, facts),)
-    drawn = _drawn(ask, (want.model_id, None, None), facts)
+    drawn = _drawn(ask, (want.model_id, None, None), facts) if facts.catalogue.experiments else None
     if drawn is not None:
         arm, experiment = drawn
         if arm.kind == want.kind and unlocked(arm, facts):
@@ -113,10 +113,8 @@ def ways(ask: Ask, model: Model, facts: Facts) -> tuple[Route, ...]:
     """Every route to the model; what the host application calls itself has one, and nobody need be connected."""
     if not ask.here:
         return (Route(model.provider_id, None),)
-    catalogue = facts.catalogue
     mode = facts.key.mode if facts.key else facts.mode
-    own = catalogue.own_connections.get(ask.organization_id, {})
-    return routes_of(model, mode, facts.mode, own, catalogue.connections)
+    return facts.catalogue.routes(model, ask.organization_id, mode, facts.mode)
 
 
 def successor(model: Model, facts: Facts) -> Model:
@@ -184,7 +182,7 @@ def _named(ask: Ask, want: CallWant, facts: Facts) -> Choice:
     named = facts.catalogue.models.get(want.model_id)
     if named is None or not named.selectable:
         raise ModelNotFound(want.model_id)
-    model = successor(named, facts) if ask.here else named
+    model = successor(named, facts) if ask.here and named.deprecated_at is not None else named
     if not model.enabled:
         raise ModelDisabled(model.id)
     if model.kind != want.kind:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.catalogue import Catalogue
-from tollhouse.core.choice import choices, unlocked
+from tollhouse.core.choice import Choice, choices, unlocked
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.period import start_of
 from tollhouse.core.quota import Counter, Rule, Take, counter
@@ -19,11 +19,12 @@ from tollhouse.core.routing import Model
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What an ask takes from each counter and each rate; how many tokens is known once the output is. `others` are what
-    it takes with each of the next choices, where there are several models to choose from."""
+    """What an ask takes from each counter and each rate; how many tokens is known once the output is. `choice` is the
+    model of a call, `others` are what it takes with each of the next choices, where there are several."""
 
     windows: Sequence[Take]
     rates: Sequence[RateTake]
+    choice: Choice | None = None
     others: tuple["Takes", ...] = ()
 
     @property
@@ -83,13 +84,15 @@ def takes_of(ask: Ask, facts: Facts) -> Takes:
     match ask.want:
         case CallWant():
             try:
-                models = [one.model for one in choices(ask, ask.want, facts)]
+                first, *others = choices(ask, ask.want, facts)
             except TollhouseError:  # it will be refused: what it would have taken is told to those who ask first
-                models = [model] if (model := facts.catalogue.models.get(ask.want.model_id)) else []
-            if not models:
-                return Takes((), ())
-            first, *others = [_takes_of_call(ask, ask.want, model, facts) for model in models]
-            return replace(first, others=tuple(others)) if others else first
+                model = facts.catalogue.models.get(ask.want.model_id)
+                return Takes((), ()) if model is None else _takes_of_call(ask, ask.want, model, facts, None)
+            takes = _takes_of_call(ask, ask.want, first.model, facts, first)
+            if not others:
+                return takes
+            more = [_takes_of_call(ask, ask.want, one.model, facts, one) for one in others]
+            return replace(takes, others=tuple(more))
         case CapabilityWant(capability_id):
             return _with_rules(_capability_takes(ask, capability_id, facts), ask, facts, None)
         case CreditsWant():
@@ -99,18 +102,18 @@ def takes_of(ask: Ask, facts: Facts) -> Takes:
 def takes_of_model(ask: Ask, model: Model, facts: Facts) -> Takes:
     """What a call takes that is bound to this model alone: when it answers in place of another."""
     assert isinstance(ask.want, CallWant)
-    takes = _takes_of_call(ask, ask.want, model, facts)
+    takes = _takes_of_call(ask, ask.want, model, facts, None)
     return Takes(
         [take for take in takes.windows if take.counter.model_id], [take for take in takes.rates if take.model_id]
     )
 
 
-def _takes_of_call(ask: Ask, want: CallWant, model: Model, facts: Facts) -> Takes:
+def _takes_of_call(ask: Ask, want: CallWant, model: Model, facts: Facts, choice: Choice | None) -> Takes:
     plan = facts.plan
     most = plan.daily_messages, model.daily_messages, plan.monthly_tokens, model.trial_messages
     whose = ask.organization_id, ask.subject_id, model.id, model.tier, start_of("day", facts.now)
-    takes = Takes(_call_takes(whose, most[:3] if unlocked(model, facts, want.model_id) else most), ())
-    return _with_rules(takes, ask, facts, model.id)
+    takes = Takes(_call_takes(whose, most[:3] if unlocked(model, facts, want.model_id) else most), (), choice)
+    return _with_rules(takes, ask, facts, model.id) if facts.rules else takes
 
 
 _CALL_SCOPES = "user", "user", "organization", "user"
@@ -142,8 +145,6 @@ def _capability_takes(ask: Ask, capability_id: str, facts: Facts) -> Takes:
 def _with_rules(takes: Takes, ask: Ask, facts: Facts, called: str | None) -> Takes:
     """And the organisation's own rules that bind this ask, which calls this model or is no call. Messages are calls of
     models; a minute of them is a rate."""
-    if not facts.rules:
-        return takes
     windows, rates = [*takes.windows], [*takes.rates]
     for rule, subject_id in _binding(ask, facts, called):
         if rule.meter == "messages" and rule.period == "minute":
@@ -152,7 +153,7 @@ def _with_rules(takes: Takes, ask: Ask, facts: Facts, called: str | None) -> Tak
             continue
         about = counter(subject_id, rule.meter, rule.period, facts.now, rule.model_id or "", limit_id=rule.id)
         windows.append(Take(about, 1 if rule.meter == "messages" else None, rule.maximum, rule.scope))
-    return Takes(windows, rates)
+    return replace(takes, windows=windows, rates=rates)
 
 
 def _binding(ask: Ask, facts: Facts, called: str | None) -> Iterator[tuple[Rule, UUID]]:

@@ -3,7 +3,7 @@
 import msgspec
 
 from tollhouse.core.errors import ProviderFailed
-from tollhouse.outside import ProviderFault, ProviderLacks, ProviderTimeout, Reply
+from tollhouse.outside import ProviderFault, ProviderLacks, ProviderTimeout, Reply, ReplyTooLarge
 from tollhouse.outside.address import AddressRefused
 
 SECOND_WAIT_S = 2.0  # a provider that asks for a longer pause is not asked again; the next candidate is
@@ -37,6 +37,9 @@ def of_fault(fault: ProviderFault, status: int | None = None) -> AttemptFailed:
     if isinstance(fault, ProviderLacks | AddressRefused):  # no second attempt would change it
         said = ProviderFailed(f"The call failed: {fault}; nothing was charged. Tell the operator.")
         return AttemptFailed(said, ill=False, status=status)
+    if isinstance(fault, ReplyTooLarge):
+        said = ProviderFailed(f"The call failed: {fault}; nothing was charged. Ask for less at once.")
+        return AttemptFailed(said, others=False, ill=False, status=status)
     late = isinstance(fault, ProviderTimeout)
     error = ProviderFailed(f"The call failed: {fault}; nothing was charged. Try again.", 504 if late else 502)
     return AttemptFailed(error, again=not late, status=status)

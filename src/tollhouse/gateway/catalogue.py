@@ -1,71 +1,58 @@
 """`GET /v1/models`, `/v1/models/{id}` and `/v1/key`: what may be asked for, and what is left of it."""
 
-import os
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
+from tollhouse.core.ask import AUTO
 from tollhouse.core.catalogue import Plan
-from tollhouse.core.errors import ModelNotFound, NotFound
-from tollhouse.core.key import ordered_id
+from tollhouse.core.errors import BadRequest, ModelNotFound, NotFound
 from tollhouse.core.money import format_credits
 from tollhouse.core.period import end_of
 from tollhouse.core.quota import Counter, Window, counter
 from tollhouse.core.routing import Model
-from tollhouse.flows.auth import Caller, authenticate, credential_of, require
-from tollhouse.gateway.dialect.chat_error import error_body, error_headers
-from tollhouse.gateway.http import refusal_of
+from tollhouse.flows.auth import Caller
+from tollhouse.gateway.lookup import page_size, parameters, speaks_anthropic
 from tollhouse.gateway.state import State
 from tollhouse.store import catalogue, credit, key, organization, quota
 
+PAGE, PAGE_MAX = 20, 1000  # as at Anthropic
+
+_AUTO = {
+    "display_name": "Auto",
+    "kind": "chat",
+    "note": "Answered by the model that fits the question, of those that need no unlocking; the answer names it.",
+}
+
 
 class Catalogue:
-    """The handlers; each answers in OpenAI's shapes, with fields of ours beside."""
+    """What is found, as `gateway.lookup.Look`. Models have OpenAI's shape, or Anthropic's for those who speak that;
+    fields of ours stand beside the vendor's."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
-    async def models(self, request: Request) -> Response:
-        try:
-            await self._caller(request)
-            async with self._state.db.nobody() as tx:
-                found = await catalogue.models(tx)
-            shown = [_shape(model) for model in found if model.selectable and model.enabled]
-            return self._answer({"object": "list", "data": shown})
-        except Exception as error:
-            return self._refuse(error)
+    async def models(self, request: Request, caller: Caller) -> object:
+        """Those that may be asked for by name, in the order in which they are shown, and `auto`."""
+        models = await self._models()
+        if speaks_anthropic(request.scope):
+            return _page(_as_anthropic(models), request)
+        return {"object": "list", "data": _as_openai(models)}
 
-    async def model(self, request: Request) -> Response:
-        model_id = request.path_params["model_id"]
-        try:
-            await self._caller(request)
-            async with self._state.db.nobody() as tx:
-                found = await catalogue.models(tx)
-            model = next((one for one in found if one.id == model_id and one.selectable and one.enabled), None)
-            if model is None:
-                raise ModelNotFound(model_id)
-            return self._answer(_shape(model))
-        except Exception as error:
-            return self._refuse(error)
+    async def model(self, request: Request, caller: Caller) -> object:
+        wanted, shape = (
+            request.path_params["model_id"],
+            _as_anthropic if speaks_anthropic(request.scope) else _as_openai,
+        )
+        found = next((one for one in shape(await self._models()) if one["id"] == wanted), None)
+        if found is None:
+            raise ModelNotFound(wanted)
+        return found
 
-    async def key(self, request: Request) -> Response:
+    async def key(self, request: Request, caller: Caller) -> object:
         """The key itself, what its organisation may spend, and every limit with what is left and its reset."""
-        try:
-            caller = await self._caller(request)
-            return self._answer(await self._key(caller))
-        except Exception as error:
-            return self._refuse(error)
-
-    async def _caller(self, request: Request) -> Caller:
-        credential = credential_of(request.scope["headers"])
-        caller = await authenticate(self._state.db, self._state.secret, credential, self._state.clock())
-        require(caller, "gateway")
-        return caller
-
-    async def _key(self, caller: Caller) -> dict[str, Any]:
         async with self._state.db.tenant(caller.organization_id) as tx:
             plans = {plan.id: plan for plan in await catalogue.plans(tx)}
             owner = await organization.find(tx, caller.organization_id)
@@ -95,31 +82,88 @@ class Catalogue:
             "limits": [_limit(scope, about, maximum, windows) for about, maximum, scope in limits],
         }
 
-    def _answer(self, body: object) -> Response:
-        return Response(msgspec.json.encode(body), media_type="application/json", headers=self._id())
-
-    def _refuse(self, found: Exception) -> Response:
-        error = refusal_of(found)
-        headers = self._id() | {name.decode(): value.decode() for name, value in error_headers(error)}
-        return Response(error_body(error), error.status, media_type="application/json", headers=headers)
-
-    def _id(self) -> dict[str, str]:
-        return {"x-request-id": str(ordered_id(self._state.clock(), os.urandom(10)))}
+    async def _models(self) -> list[Model]:
+        async with self._state.db.nobody() as tx:
+            return [model for model in await catalogue.models(tx) if model.selectable and model.enabled]
 
 
-def _shape(model: Model) -> dict[str, Any]:
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": int(model.created_at.timestamp()),
-        "owned_by": model.provider_id,
-        "display_name": model.display_name,
+def _as_openai(models: Sequence[Model]) -> list[dict[str, Any]]:
+    shown = [
+        {
+            "id": model.id,
+            "object": "model",
+            "created": int(model.created_at.timestamp()),
+            "owned_by": model.provider_id,
+            "display_name": model.display_name,
+            **_ours(model),
+        }
+        for model in models
+    ]
+    since = _chat_since(models)
+    if since is not None:
+        auto = {"id": AUTO, "object": "model", "created": int(since.timestamp()), "owned_by": "tollhouse"}
+        shown.append(auto | _AUTO)
+    return shown
+
+
+def _as_anthropic(models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Without those that do not chat: that dialect has nothing else."""
+    shown = [
+        {
+            "type": "model",
+            "id": model.id,
+            "display_name": model.display_name,
+            "created_at": model.created_at,
+            **_ours(model),
+        }
+        for model in models
+        if model.kind == "chat"
+    ]
+    since = _chat_since(models)
+    if since is not None:
+        shown.append({"type": "model", "id": AUTO, "created_at": since} | _AUTO)
+    return shown
+
+
+def _ours(model: Model) -> dict[str, Any]:
+    """From `deprecated_at` on, which may lie ahead, the replacement answers, where one is named."""
+    fields: dict[str, Any] = {
+        "kind": model.kind,
         "tier": model.tier,
         "price_cents": model.price_cents,
         "daily_messages": model.daily_messages,
         "trial_messages": model.trial_messages,
-        "max_output_tokens": model.max_output_tokens,
+        "max_output_tokens": model.max_output_tokens if model.kind == "chat" else None,
     }
+    if model.deprecated_at is not None:
+        fields |= {"deprecated_at": model.deprecated_at, "replacement": model.replacement_id}
+    return fields
+
+
+def _chat_since(models: Sequence[Model]) -> datetime | None:
+    """When there was the first model that `auto` could choose; None: there is none."""
+    return min((model.created_at for model in models if model.kind == "chat"), default=None)
+
+
+def _page(shown: list[dict[str, Any]], request: Request) -> dict[str, Any]:
+    """Anthropic's page: after the model that `after_id` names, or just before the one that `before_id` names.
+    BadRequest for a parameter that is none of theirs, and for a model that is not in the list (any more)."""
+    given = parameters(request, ("limit", "after_id", "before_id"))
+    size = page_size(given.get("limit"), PAGE, PAGE_MAX)
+    if "after_id" in given and "before_id" in given:
+        raise BadRequest("Send after_id or before_id, not both.", "before_id")
+    places = {one["id"]: place for place, one in enumerate(shown)}
+    for name in ("after_id", "before_id"):
+        if name in given and given[name] not in places:
+            raise BadRequest(f"{name!r} names no model of this list. Begin again without it.", name)
+    if "before_id" in given:
+        end = places[given["before_id"]]
+        page, more = shown[max(0, end - size) : end], end > size
+    else:
+        start = places[given["after_id"]] + 1 if "after_id" in given else 0
+        page, more = shown[start : start + size], start + size < len(shown)
+    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+    return {"data": page, "has_more": more, "first_id": first, "last_id": last}
 
 
 def _limits(caller: Caller, plan: Plan, now: datetime) -> list[tuple[Counter, int | None, str]]:

@@ -78,6 +78,7 @@ class Exchange(ABC):
 
     operation: Operation
     kind: Kind
+    answer_max = 32 * 1024 * 1024  # bytes of an answer in one piece
 
     def __init__(self, raw: bytes, created: int) -> None:
         self.raw = raw
@@ -213,6 +214,7 @@ class Embedding(Exchange):
 
     operation: Operation = "embeddings"
     kind: Kind = "embedding"
+    answer_max = 160 * 1024 * 1024  # 2,048 vectors of 3,072 numbers, written out
 
     def __init__(self, raw: bytes, created: int) -> None:
         super().__init__(raw, created)
@@ -226,6 +228,9 @@ class Embedding(Exchange):
     @property
     def size(self) -> Size:
         return self._size
+
+    def sandbox_tokens(self) -> int | None:
+        return self._request.sandbox_tokens(len(self.raw))
 
     def body(self, candidate: Candidate) -> bytes:
         if protocol_of(candidate.route) != "openai":

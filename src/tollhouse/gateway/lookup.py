@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import ordered_id
@@ -39,9 +40,9 @@ def looked_up(state: State, look: Look) -> Handler:
     return handler
 
 
-def speaks_anthropic(request: Request) -> bool:
+def speaks_anthropic(scope: Scope) -> bool:
     """Anthropic's clients name the version of their API in each request."""
-    return "anthropic-version" in request.headers
+    return any(name == b"anthropic-version" for name, _ in scope["headers"])
 
 
 def parameters(request: Request, known: Sequence[str]) -> Mapping[str, str]:
@@ -66,4 +67,4 @@ def page_size(text: str | None, usual: int, most: int) -> int:
 
 
 def _refusal(request: Request) -> Callable[[TollhouseError], bytes]:
-    return messages.SURFACE.refusal if speaks_anthropic(request) else error_body
+    return messages.SURFACE.refusal if speaks_anthropic(request.scope) else error_body

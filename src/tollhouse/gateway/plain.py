@@ -14,8 +14,6 @@ from tollhouse.gateway.exchange import Chat, Plain
 from tollhouse.gateway.kept import kept_plain
 from tollhouse.outside import ProviderFault, Reply
 
-ANSWER_MAX = 32 * 1024 * 1024
-
 
 class PlainCall(Call):
     """After `begun` the `answer` is there, settled and with its charge in it."""
@@ -63,7 +61,7 @@ class PlainCall(Call):
     async def _read(self, reply: Reply) -> Plain:
         self._mark_first_byte()
         try:
-            self._raw = await reply.read(ANSWER_MAX)
+            self._raw = await reply.read(self._exchange.answer_max)
         except ProviderFault as fault:
             raise of_fault(fault, 200) from None
         try:

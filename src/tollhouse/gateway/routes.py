@@ -13,11 +13,13 @@ from tollhouse.gateway.dialect.chat_error import error_body
 from tollhouse.gateway.endpoint import Endpoint, Refusal
 from tollhouse.gateway.exchange import Chat, Embedding
 from tollhouse.gateway.http import request_id, send_refusal
+from tollhouse.gateway.lookup import looked_up, speaks_anthropic
 from tollhouse.gateway.state import State
+from tollhouse.gateway.usage import Usage
 
 SURFACES = (chat.SURFACE, responses.SURFACE, messages.SURFACE)
 COUNT = "/v1/messages/count_tokens"
-LOOKED_UP = ("/v1/models", "/v1/models/{id}", "/v1/key")
+LOOKED_UP = ("/v1/models", "/v1/models/{id}", "/v1/key", "/v1/usage")
 
 
 def build(state: State) -> ASGIApp:
@@ -31,9 +33,10 @@ def build(state: State) -> ASGIApp:
     paths = tuple(f"POST {path}" for path in posts) + tuple(f"GET {path}" for path in LOOKED_UP)
     router = Router(
         [
-            Route("/v1/models", catalogue.models, methods=["GET"]),
-            Route("/v1/models/{model_id:path}", catalogue.model, methods=["GET"]),
-            Route("/v1/key", catalogue.key, methods=["GET"]),
+            Route("/v1/models", looked_up(state, catalogue.models), methods=["GET"]),
+            Route("/v1/models/{model_id:path}", looked_up(state, catalogue.model), methods=["GET"]),
+            Route("/v1/key", looked_up(state, catalogue.key), methods=["GET"]),
+            Route("/v1/usage", looked_up(state, Usage(state).look), methods=["GET"]),
             Route("/v1/{rest:path}", Unknown(state, paths, frozenset(posts))),
         ],
         redirect_slashes=False,
@@ -62,7 +65,8 @@ class Unknown:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        refusal, headers = refusal_at(path), [request_id(self._state.clock())]
+        refusal = messages.SURFACE.refusal if speaks_anthropic(scope) else refusal_at(path)
+        headers = [request_id(self._state.clock())]
         allowed = self._allowed(path)
         if allowed is None:
             nothing = NotFound(f"There is nothing at this path. There are: {self._known}.")
@@ -76,4 +80,4 @@ class Unknown:
         """The method of a path that exists."""
         if path in self._posts:
             return "POST"
-        return "GET" if path in ("/v1/models", "/v1/key") or path.startswith("/v1/models/") else None
+        return "GET" if path in LOOKED_UP or path.startswith("/v1/models/") else None

@@ -92,14 +92,14 @@ async def insert_models(tx: OperatorTx, rows: Sequence[ModelRow]) -> set[str]:
         "SELECT id FROM model",
         """INSERT INTO model (id, provider_id, provider_model_id, display_name, description, context_window,
                max_output_tokens, sort_order, metadata, selectable, tier, price_cents, daily_messages, trial_messages,
-               quality_tier, is_default)
+               quality_tier, is_default, kind)
            SELECT id, provider_id, provider_model_id, display_name, description, context_window, max_output_tokens,
                sort_order, metadata, selectable, tier, price_cents, daily_messages, trial_messages, quality_tier,
-               is_default AND NOT EXISTS (SELECT FROM model WHERE is_default)
+               is_default AND NOT EXISTS (SELECT FROM model WHERE is_default), kind
            FROM json_to_recordset(%s::json) AS x(id text, provider_id text, provider_model_id text,
                display_name text, description text, context_window int, max_output_tokens int, sort_order int,
                metadata jsonb, selectable boolean, tier text, price_cents int, daily_messages int, trial_messages int,
-               quality_tier text, is_default boolean)
+               quality_tier text, is_default boolean, kind text)
            ON CONFLICT DO NOTHING RETURNING id""",
         rows,
     )

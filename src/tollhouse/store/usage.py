@@ -1,13 +1,77 @@
 """What was used, call by call, kept in monthly partitions; and by day, once a day is over."""
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal, LiteralString
+from uuid import UUID
 
-from tollhouse.store.db import WorkerTx
+from tollhouse.store.db import TenantTx, WorkerTx
+
+Grouping = Literal["day", "model", "user"]
 
 # Whoever recorded something on a day has committed it by then.
 SETTLED_AFTER = timedelta(minutes=10)
 # A day with many events takes longer than what usually is too long.
 _PATIENCE = "SET LOCAL statement_timeout = '10min'"
+
+# By what events are summed, and the text that names each sum: the empty one for what has no model or no user.
+_SUMMED: dict[Grouping, tuple[LiteralString, LiteralString]] = {
+    "day": ("(e.recorded_at AT TIME ZONE 'UTC')::date", "to_char(p.part, 'YYYY-MM-DD')"),
+    "model": ("e.model_id", "coalesce(p.part, '')"),
+    "user": (
+        "e.subject_id",
+        """coalesce((SELECT u.external_id FROM end_user u
+                     WHERE u.organization_id = %(organization)s AND u.id = p.part),
+                    nullif(p.part, %(organization)s)::text, '')""",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was used together: a day, a model, an end user or a member, or everything. `requests` are those that were
+    settled; `cost_nanos` is what they cost us."""
+
+    name: str
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    charged_micros: int
+    cost_nanos: int
+
+
+async def used(
+    tx: TenantTx, organization_id: UUID, since: datetime, until: datetime, by: Grouping, limit: int, after: str | None
+) -> tuple[list[Used], Used]:
+    """At most `limit` sums of what was recorded in [since, until), in the order of their names and beginning behind
+    `after`; and the sum of them all, whatever the page."""
+    part, name = _SUMMED[by]
+    cursor = await tx.execute(
+        f"""WITH parts AS (
+                SELECT {part} AS part, count(*) AS requests, sum(e.input_tokens) AS given,
+                       sum(e.cached_input_tokens) AS cached, sum(e.output_tokens) AS made,
+                       sum(e.reasoning_tokens) AS reasoning, sum(e.charged_micros) AS charged, sum(e.cost_nanos) AS cost
+                FROM usage_event e
+                WHERE e.organization_id = %(organization)s
+                  AND e.recorded_at >= %(since)s AND e.recorded_at < %(until)s
+                GROUP BY 1),
+            named AS (SELECT {name} COLLATE "C" AS name, p.* FROM parts p),
+            page AS (
+                SELECT name, sum(requests), sum(given), sum(cached), sum(made), sum(reasoning), sum(charged), sum(cost)
+                FROM named WHERE %(after)s::text IS NULL OR name > %(after)s
+                GROUP BY name ORDER BY name LIMIT %(limit)s)
+            SELECT NULL AS name, sum(requests), sum(given), sum(cached), sum(made), sum(reasoning), sum(charged),
+                   sum(cost) FROM parts
+            UNION ALL SELECT * FROM page
+            ORDER BY name NULLS FIRST""",
+        {"organization": organization_id, "since": since, "until": until, "after": after, "limit": limit},
+    )
+    total, *rows = [
+        Used(name or "", *(int(figure or 0) for figure in figures)) for name, *figures in await cursor.fetchall()
+    ]
+    return rows, total
 
 
 async def create_partitions(tx: WorkerTx, since: datetime, until: datetime) -> None:
