@@ -35,11 +35,16 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="whose medians are shown (default 3)")
+    parser.add_argument("--only", default="", help="only scenarios whose name holds this, and what they need beside")
     parser.add_argument("--quick", action="store_true", help="one round of one second each")
     parser.add_argument("--json", action="store_true", help="print the line of JSON only")
     parser.add_argument("--model", default=MODEL, help=f"of the catalogue, served by OpenAI (default {MODEL})")
     parser.add_argument("--without-tollhouse", action="store_true", help="measure the rig and the pass-through only")
     options = parser.parse_args()
+    options.scenarios = report.chosen(options.only)
+    if not options.scenarios:
+        names = "; ".join(scenario.name for scenario in report.SCENARIOS)
+        parser.error(f"no scenario's name holds {options.only!r}. There are: {names}")
     if options.quick:
         options.seconds, options.rounds = 1.0, 1
     return options
@@ -66,15 +71,20 @@ def _run(servers: Servers, options: argparse.Namespace) -> int:
 
 def _measure(targets: list[Target], options: argparse.Namespace) -> Rounds:
     """All scenarios in every round, the targets in another order each time, so that none always comes first."""
-    rounds: Rounds = {scenario.name: {target.name: [] for target in targets} for scenario in report.SCENARIOS}
+    rounds: Rounds = {}
     for number in range(options.rounds):
         turn = number % len(targets)
-        for scenario in report.SCENARIOS:
+        for scenario in options.scenarios:
             for target in targets[turn:] + targets[:turn]:
-                if not options.json:
-                    print(f"round {number + 1}: {scenario.name}, {target.name}", file=sys.stderr)
-                rounds[scenario.name][target.name].append(_load(scenario, target, options))
-    return rounds
+                if scenario.is_for(target.name):
+                    if not options.json:
+                        print(f"round {number + 1}: {scenario.name}, {target.name}", file=sys.stderr)
+                    runs = rounds.setdefault(scenario.name, {}).setdefault(target.name, [])
+                    runs.append(_load(scenario, target, options))
+    return {
+        name: {target.name: runs[target.name] for target in targets if target.name in runs}
+        for name, runs in rounds.items()
+    }
 
 
 def _load(scenario: Scenario, target: Target, options: argparse.Namespace) -> Measurement:

@@ -35,7 +35,9 @@ from tollhouse.core.limits import takes_of
 from tollhouse.core.price import Usage
 from tollhouse.core.quota import Windows
 from tollhouse.core.rate import Rates
+from tollhouse.core.vault import Keyring
 from tollhouse.embedded import EmbeddedPostgres
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.operation import Admit, Admitted, Settle
 from tollhouse.flows.seed import SeedInput, seed
 from tollhouse.flows.spend import Teller
@@ -94,7 +96,7 @@ def _options() -> argparse.Namespace:
 async def _measure(url: str, database_pid: int, options: argparse.Namespace) -> dict[str, Any]:
     migrations.upgrade(url)
     now = datetime.now(UTC)
-    await seed(url, SeedInput(b"x" * 48, "test", None, ()), now)
+    await seed(url, SeedInput(Policy(Keyring(b"x" * 48), "test"), None, ()), now)
     found: dict[str, Any] = {}
     teller = Teller(url, "test", lambda: datetime.now(UTC))
     await teller.open()
@@ -192,7 +194,7 @@ async def _decision(url: str, now: datetime) -> dict[str, float]:
         known = await catalogue.load(connection)
     id_, plan = UUID(int=5), known.plans["pro"]
     balance = Balance(id_, 0, 0, 0, 0, 0, 0, 0, now, now + timedelta(days=30), next_due_at=now + timedelta(days=30))
-    ask, facts = Ask(id_, None, id_, "api", WANT), Facts(now, plan, False, None, False, known, "test")
+    ask, facts = Ask(id_, None, id_, "api", WANT), Facts(now, plan, False, None, frozenset(), known, "test")
     account = Account(balance, {})
     account.add(new_grant(UUID(int=6), "topup", GRANT_MICROS, now), now, "bench")
     taken: list[float] = []

@@ -18,11 +18,15 @@ import pytest
 from psycopg import sql
 
 from tollhouse import migrations
+from tollhouse.core.vault import Keyring
 from tollhouse.embedded import OWNER, SUPERUSER, EmbeddedPostgres
+from tollhouse.flows.connection import Policy
+from tollhouse.flows.seed import SeedInput, seed
 
 SMALL = {"shared_buffers": "32MB", "max_connections": "60", "min_wal_size": "32MB", "max_wal_size": "128MB"}
 TEMPLATE = "seeded_template"
 TEST_SECRET = b"a secret that only the tests know"
+TEST_POLICY = Policy(Keyring(TEST_SECRET), "test")
 
 _numbers = itertools.count(1)
 
@@ -111,16 +115,12 @@ class SeededTemplate:
 @pytest.fixture(scope="session")
 def seeded_template(cluster: Cluster) -> SeededTemplate:
     """A database migrated to the head and seeded in test mode, from which the tests' own are copied."""
-    from tollhouse.flows.seed import SeedInput, seed
-
     with cluster.superuser() as connection:
         names = sql.Identifier(TEMPLATE), sql.Identifier(OWNER)
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
     url = cluster.postgres.url(TEMPLATE)
     migrations.upgrade(url)
-    seeded = asyncio.run(
-        seed(url, SeedInput(TEST_SECRET, "test", operator_key=None, vendor_connections=()), datetime.now(UTC))
-    )
+    seeded = asyncio.run(seed(url, SeedInput(TEST_POLICY, operator_key=None, vendor_connections=()), datetime.now(UTC)))
     assert seeded.operator_key is not None
     assert seeded.demo_key is not None
     return SeededTemplate(TEMPLATE, seeded.operator_key, seeded.demo_key)

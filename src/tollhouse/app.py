@@ -90,24 +90,24 @@ class App:
     async def _start(self) -> None:
         config = self._config
         assert config.database_url is not None
-        secret, mode = config.secret_key.get_secret_value().encode(), config.mode
+        keyring, mode = config.keyring(), config.mode
         self._db = db = Database(config.database_url)
         await db.open()
         self._parts.push_async_callback(db.close)
         teller = Teller(config.database_url, mode, clock)
         await teller.open()
         self._parts.push_async_callback(teller.close)
-        policy = Policy(config.keyring(), mode, config.allow_private_providers)
+        policy = Policy(keyring, mode, config.allow_private_providers)
         providers = Providers(policy)
         self._parts.push_async_callback(providers.close)
         self._pumps = Pumps(teller, providers, Keeper(db, clock))
         self._parts.push_async_callback(self._pumps.close, 0.0)
-        identities = Identities(db, secret)
+        identities = Identities(db, keyring)
         self._gateway = routes.build(
-            GatewayState(db, teller, self._pumps, providers, identities, secret, mode, clock, config.body_max_bytes)
+            GatewayState(db, teller, self._pumps, providers, identities, keyring, mode, clock, config.body_max_bytes)
         )
         complete = Completions(self._pumps, clock).complete
-        self._api = api.build(ApiState(db, teller, identities, secret, mode, clock, complete), policy)
+        self._api = api.build(ApiState(db, teller, identities, policy, clock, complete))
         spare_the_collector()
 
     async def _healthz(self, send: Send) -> None:

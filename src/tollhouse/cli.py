@@ -173,14 +173,13 @@ def key_create(
     if mode not in (None, settings.mode):
         raise typer.BadParameter(f"this installation runs in {settings.mode} mode", param_hint="--mode")
     wanted = NewKey(name, tuple(one for one in SCOPES if one in scope), settings.mode)
-    secret = settings.secret_key.get_secret_value().encode()
 
     async def run() -> str:
         database = Database(settings.database_url or "")
         await database.open()
         try:
             order = Order("system", datetime.now(UTC))
-            return (await create_key(database, order, secret, organization, wanted)).key
+            return (await create_key(database, order, settings.keyring(), organization, wanted)).key
         finally:
             await database.close()
 

@@ -655,6 +655,7 @@ CREATE TABLE request_content (
     created_at      timestamptz NOT NULL,
     PRIMARY KEY (organization_id, request_id)
 );
+CREATE INDEX request_content_created ON request_content (created_at);
 
 -- Told once per organisation, kind and UTC day, in the commit that took the credits.
 CREATE TABLE notice (

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tollhouse import data_directory
 from tollhouse.config import Config
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.seed import SeedInput, VendorConnectionInput, seed
 
 KEYS = "keys.json"
@@ -38,7 +39,8 @@ def seed_and_keep(config: Config, url: str, now: datetime) -> Keys:
         VendorConnectionInput(one.provider_id, one.base_url, one.key.get_secret_value() if one.key else None)
         for one in config.vendor_connections(os.environ)
     )
-    wanted = SeedInput(config.secret_key.get_secret_value().encode(), config.mode, given, vendors)
+    policy = Policy(config.keyring(), config.mode, config.allow_private_providers)
+    wanted = SeedInput(policy, given, vendors)
     seeded = asyncio.run(seed(url, wanted, now))
     new = Keys(seeded.operator_key, seeded.demo_key)
     if config.mode == "live":

@@ -123,10 +123,11 @@ class Api:
 async def serve(database_url: str, operator_key: str, mode: Mode, secret: bytes = TEST_SECRET) -> AsyncIterator[Api]:
     clock = Clock()
     db, teller = Database(database_url), Teller(database_url, mode, clock)
-    providers = Providers(Policy(Keyring(secret), mode))
+    policy = Policy(Keyring(secret), mode)
+    providers = Providers(policy)
     pumps = Pumps(teller, providers, Keeper(db, clock))
     complete = Completions(pumps, clock).complete
-    app = api.build(State(db, teller, Identities(db, secret), secret, mode, clock, complete))
+    app = api.build(State(db, teller, Identities(db, policy.keyring), policy, clock, complete))
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
     await db.open()
     await teller.open()

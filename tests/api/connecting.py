@@ -37,11 +37,11 @@ async def _runs_nothing(task: Task) -> Completed:
 
 @asynccontextmanager
 async def serving(database_url: str, operator_key: str, policy: Policy) -> AsyncIterator[Api]:
-    """In the policy's mode, with its secret. When it is over the ledger and the audit log must prove."""
-    clock, secret = Clock(), policy.keyring.current
+    """In the policy's mode, with its secrets. When it is over the ledger and the audit log must prove."""
+    clock = Clock()
     db, teller = Database(database_url), Teller(database_url, policy.mode, clock)
-    state = State(db, teller, Identities(db, secret), secret, policy.mode, clock, _runs_nothing)
-    app = api.build(state, policy)
+    state = State(db, teller, Identities(db, policy.keyring), policy, clock, _runs_nothing)
+    app = api.build(state)
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
     await db.open()
     await teller.open()

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.api.conftest import Api, Reply, serve
-from tests.conftest import TEST_SECRET, Cluster, SeededTemplate
+from tests.conftest import TEST_POLICY, Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
 from tests.gateway.answers import answer_of, completion, usage
 from tests.house import charge, micros
@@ -77,7 +77,7 @@ async def installation(
 ) -> AsyncIterator[Api]:
     """A server on a database of its own, whose ledger must prove in the end."""
     with cluster.database(template.name) as url:
-        await seed(url, SeedInput(TEST_SECRET, "test", None, vendors), datetime.now(UTC))
+        await seed(url, SeedInput(TEST_POLICY, None, vendors), datetime.now(UTC))
         async for running in serve(url, template.operator_key, "test"):
             yield running
             assert await running.unproven() == []

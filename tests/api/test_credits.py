@@ -15,9 +15,10 @@ from tests.api.conftest import Api
 from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.key import end_user_id
 from tollhouse.core.price import Usage
-from tollhouse.flows.operation import Admit, Outcome, Settle
+from tollhouse.flows.operation import Admit, Answered, Outcome, Settle
 
 TRANSACTIONS = "/api/credits/transactions"
+SANDBOX = Answered("sandbox", "sandbox", 1, "provider")
 FIELDS = {
     "id", "seq", "type", "amount", "balance_after", "grant_id", "reservation_id", "capability", "quality", "model",
     "user", "estimation_variance", "note", "created_at",
@@ -31,7 +32,7 @@ async def call_a_model(client: Api, organization_id: str, user: str | None = Non
     ask = Ask(id_, None, subject, "api", CallWant("sandbox", Size(1000, 500)))
     admitted = await client.teller.admit(Admit(id_, ask, "test", False, user))
     if settled:
-        await client.teller.do(Settle(id_, admitted.id, Usage(500, 100), Outcome("done"), "sandbox"))
+        await client.teller.do(Settle(id_, admitted.id, Usage(500, 100), Outcome("done"), SANDBOX))
     return admitted.id
 
 
@@ -75,7 +76,7 @@ async def test_what_a_running_call_holds_is_reserved_and_what_it_used_is_counted
     assert Decimal(found["available"]) == 525 - used - reserved
     assert Decimal(found["monthly"]) + Decimal(found["bonus"]) == 525 - used
     assert sum(Decimal(one["reserved"]) for one in found["grants"]) == reserved
-    await client.teller.do(Settle(UUID(organization_id), running, Usage(1, 1), Outcome("done"), "sandbox"))
+    await client.teller.do(Settle(UUID(organization_id), running, Usage(1, 1), Outcome("done"), SANDBOX))
 
 
 async def test_an_overdraft_may_be_spent_and_its_use_shows_as_debt(client: Api) -> None:
@@ -83,7 +84,7 @@ async def test_an_overdraft_may_be_spent_and_its_use_shows_as_debt(client: Api) 
     await client.order("PUT", f"/organizations/{organization_id}/overdraft", {"credits": "30"})
     ask = Ask(UUID(organization_id), None, UUID(organization_id), "api", CallWant("sandbox", Size(600_000, 1)))
     admitted = await client.teller.admit(Admit(UUID(organization_id), ask, "test", False))
-    await client.teller.do(Settle(UUID(organization_id), admitted.id, Usage(500_000, 0), Outcome("done"), "sandbox"))
+    await client.teller.do(Settle(UUID(organization_id), admitted.id, Usage(500_000, 0), Outcome("done"), SANDBOX))
     found = await client.balance(await client.key(organization_id))
     assert (found["available"], found["spendable"], found["debt"], found["overdraft_limit"]) == ("-5", "25", "5", "30")
 

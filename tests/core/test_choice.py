@@ -444,6 +444,9 @@ def test_an_experiment_refuses_nobody_who_would_have_been_admitted_without_it() 
     known = catalogue(experiments=(experiment("large"),), prices={"small": (price(),), "large": (dear,)})
     found = decided(ask(output_tokens=200), known, micros=CREDIT, entitled=LARGE)
     assert (found.terms.model.id, found.terms.experiment_id) == ("small", None)
+    with pytest.raises(errors.InsufficientCredits) as refused:
+        decided(ask(output_tokens=200), known, micros=1_000, entitled=LARGE)
+    assert refused.value.needed_micros == 80_000, "what the model that was asked for would cost"
 
 
 @pytest.mark.parametrize(

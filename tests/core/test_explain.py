@@ -33,9 +33,10 @@ from tests.core.cast import (
     studio,
 )
 from tollhouse.core.access import Admission, decide
-from tollhouse.core.ask import Ask, CapabilityWant, CreditsWant, Facts
+from tollhouse.core.ask import AUTO, Ask, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.credit import Account
 from tollhouse.core.errors import LimitExceeded, TollhouseError
+from tollhouse.core.experiment import Arm, Experiment
 from tollhouse.core.explain import Explanation, LimitLeft, explain
 from tollhouse.core.limits import takes_of
 from tollhouse.core.period import end_of, start_of
@@ -43,6 +44,7 @@ from tollhouse.core.quota import Rule, Windows
 from tollhouse.core.rate import Rates
 
 USE = CapabilityWant("drawing")
+EXPERIMENT = Experiment(UUID(int=8), "trial", "small", None, None, NOON - DAY, None, (Arm("large", 1),))
 MIDNIGHT, MONTH = start_of("day", NOON) + DAY, end_of("month", start_of("month", NOON))
 
 
@@ -83,9 +85,10 @@ models: st.SearchStrategy[dict[str, Any]] = st.builds(
     enabled=st.sampled_from([True, True, False]),
     provider_id=st.sampled_from(["sandbox", "sandbox", "openai"]),
     daily_messages=st.none() | st.integers(0, 3),
+    quality_tier=st.sampled_from([None, "fast", "balanced"]),
 )
 wants = st.one_of(
-    st.builds(call, st.sampled_from(["small", "large", "none"]), st.integers(0, 5_000),
+    st.builds(call, st.sampled_from(["small", "large", "none", AUTO]), st.integers(0, 5_000),
               st.none() | st.integers(0, 5_000)),
     st.builds(CapabilityWant, st.sampled_from(["drawing", "drawing", "writing"]),
               st.none() | st.sampled_from([*QUALITIES, "excellent"])),
@@ -103,7 +106,8 @@ def worlds(draw: st.DrawFn) -> Facts:
     """Some of what decides is wrong in each of them, in most of them not everything."""
     prices = {"small": (price(),), "large": (price(model_id="large"),)}
     known = studio(
-        models={"small": model(**draw(models)), "large": premium(**draw(models))},
+        models={"small": model(is_default=draw(st.booleans()), **draw(models)), "large": premium(**draw(models))},
+        experiments=draw(st.sampled_from([(), (), (EXPERIMENT,)])),
         prices={name: prices[name] for name in draw(st.sampled_from([("small", "large"), ("large",), ("small",)]))},
         rates=draw(st.sampled_from([(RATE,), (RATE,), (RATE,), ()])),
         capabilities={"drawing": capability(is_active=draw(st.sampled_from([True, True, True, False])))},
@@ -330,3 +334,25 @@ def test_a_minute_that_lets_nothing_through_never_opens() -> None:
     (left,) = (one for one in told.limits if one.period == "minute")
     assert (left.remaining, left.resets_at) == (0, None)
     assert isinstance(told.refusal, LimitExceeded) and told.refusal.resets_at is None
+
+
+def test_of_auto_it_is_told_which_models_may_answer_and_what_the_first_would_cost() -> None:
+    known = studio(
+        models={
+            "small": model(quality_tier="fast"), "huge": model(id="huge", quality_tier="balanced"),
+            "locked": premium(id="locked", quality_tier="fast"),
+        },
+        prices={"small": (price(),), "huge": (price(model_id="huge"),), "locked": (price(model_id="locked"),)},
+    )  # fmt: skip
+    told = holding().explained(ask(model_id=AUTO), on("pro", catalogue=known))
+    assert (told.refusal, told.model_id, told.models) == (None, "small", ("small", "huge"))
+    assert told.estimated_micros == 65_000
+    poor = holding(0).explained(ask(model_id=AUTO), on("pro", catalogue=known))
+    assert poor.refusal is not None and poor.refusal.code == "insufficient_credits"
+    assert (poor.estimated_micros, poor.models) == (65_000, ("small", "huge"))
+
+
+def test_of_auto_without_any_model_nothing_can_be_reckoned() -> None:
+    told = holding().explained(ask(model_id=AUTO), on("pro"))
+    assert told.refusal is not None and told.refusal.code == "model_not_found"
+    assert (told.estimated_micros, told.models) == (None, ())

@@ -57,6 +57,11 @@ def test_the_digest_depends_on_the_key_and_on_the_secret() -> None:
     assert key.digest(b"one", KEY) in digests
 
 
+def test_a_key_may_be_stored_under_any_secret_the_first_one_first() -> None:
+    assert key.digests((b"new", b"old"), KEY) == [key.digest(b"new", KEY), key.digest(b"old", KEY)]
+    assert key.digests((), KEY) == []
+
+
 def test_what_is_shown_of_a_key_recognises_it_and_does_not_give_it_away() -> None:
     assert key.shown(KEY) == KEY[:12]
     assert len(KEY) - len(key.shown(KEY)) == 32

@@ -54,3 +54,23 @@ def test_dollars_are_written_to_the_nano(nanos: int, text: str) -> None:
 def test_division_gives_the_smallest_integer_that_is_not_less(numerator: int, denominator: int) -> None:
     quotient = money.divide_up(numerator, denominator)
     assert quotient * denominator >= numerator > (quotient - 1) * denominator
+
+
+@given(st.integers(0, money.PRICE_MAX_USD * money.NANOS_PER_USD))
+def test_a_price_that_was_written_is_read_as_the_same(nanos: int) -> None:
+    assert money.parse_usd(money.format_usd(nanos)) == nanos
+
+
+@pytest.mark.parametrize(
+    ("text", "nanos"), [("0", 0), ("0.15", 150_000_000), ("10000", 10**13), ("0.000000001", 1), ("007", 7 * 10**9)]
+)
+def test_dollars_are_read_exactly(text: str, nanos: int) -> None:
+    assert money.parse_usd(text) == nanos
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", "1e3", "1.", ".5", "0.0000000001", "10000.000000001", "1,5", "$1", " 1", "1\n", "NaN", "٣"]
+)
+def test_no_other_text_is_a_price(text: str) -> None:
+    with pytest.raises(ValueError, match=r"dollars"):
+        money.parse_usd(text)

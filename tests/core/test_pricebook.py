@@ -23,7 +23,6 @@ from tollhouse.core.pricebook import (
     figures_of,
     format_factor,
     parse_factor,
-    parse_usd,
 )
 
 USUAL = {"input_mtok": "0.5", "cache_read_mtok": "0.25", "output_mtok": "1.5"}  # as tests.core.cast.price() has it
@@ -114,9 +113,7 @@ prices = st.decimals(min_value=0, max_value=10_000, places=12)
 def test_no_price_that_a_call_may_meet_is_above_the_one_taken(
     given_: list[Decimal], kept: list[Decimal], kept_too: list[Decimal]
 ) -> None:
-    found = figures_of(
-        Entry("any", {"input_mtok": given_, "cache_write_mtok": kept, "cache_write_5m_mtok": kept_too})
-    )
+    found = figures_of(Entry("any", {"input_mtok": given_, "cache_write_mtok": kept, "cache_write_5m_mtok": kept_too}))
     for taken, possible in ((found.input, given_), (found.cache_write, kept + kept_too or given_)):
         dearest = Fraction(max(possible)) * 10**9
         assert dearest <= taken < dearest + 1
@@ -166,21 +163,6 @@ def test_what_is_no_price_of_tokens_is_left_alone_with_the_reason(prices: Mappin
     ((model, reason),) = found.unusable
     assert (model, found.changes, found.missing) == ("small", (), ())
     assert why in reason
-
-
-@pytest.mark.parametrize(
-    ("text", "nanos"), [("0", 0), ("0.15", 150_000_000), ("10000", 10**13), ("0.000000001", 1), ("007", 7 * 10**9)]
-)
-def test_dollars_are_read_exactly(text: str, nanos: int) -> None:
-    assert parse_usd(text) == nanos
-
-
-@pytest.mark.parametrize(
-    "text", ["", "-1", "+1", "1e3", "1.", ".5", "0.0000000001", "10000.000000001", "1,5", "$1", " 1", "1\n", "NaN", "٣"]
-)
-def test_no_other_text_is_a_price(text: str) -> None:
-    with pytest.raises(ValueError, match=r"dollars"):
-        parse_usd(text)
 
 
 @given(st.integers(0, 999_999))

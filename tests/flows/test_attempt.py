@@ -192,12 +192,14 @@ async def test_for_what_has_ended_nobody_is_asked_any_more(books: str, teller: T
     assert await counters(books, hers) == before
 
 
-@pytest.mark.parametrize(("meter", "maximum"), [("messages", 0), ("tokens", TOKENS - 1)])
+@pytest.mark.parametrize(
+    ("meter", "maximum", "period"), [("messages", 0, "day"), ("messages", 0, "minute"), ("tokens", TOKENS - 1, "day")]
+)
 async def test_a_candidate_whose_own_limit_is_reached_is_refused_and_nothing_has_changed(
-    books: str, teller: Teller, clock: Clock, meter: str, maximum: int
+    books: str, teller: Teller, clock: Clock, meter: str, maximum: int, period: str
 ) -> None:
     hers = await found(books, clock(), 500 * CREDIT)
-    await rule(books, hers, MINI, meter, maximum)
+    await rule(books, hers, MINI, meter, maximum, period)
     admitted = await teller.admit(ask(hers, "gpt-4o"))
     before = await counters(books, hers)
     with pytest.raises(LimitExceeded):
@@ -221,6 +223,10 @@ async def test_an_organisations_rule_about_the_model_that_answers_counts_it(
     counted = await rows(
         books, "SELECT model_id, meter, used::int, reserved::int FROM quota_window WHERE limit_id IS NOT NULL"
     )
+    minutes = await rows(
+        books, "SELECT sum((one ->> 1)::int)::int FROM request_rate, jsonb_array_elements(seconds) one"
+    )
+    assert minutes == [(2,)]  # each model's rule: what passed in a minute is not taken back
     assert sorted(counted) == [
         ("gpt-4o", "messages", 0, 0), ("gpt-4o", "tokens", 0, 0), (MINI, "messages", 1, 0), (MINI, "tokens", TOKENS, 0),
     ]  # fmt: skip

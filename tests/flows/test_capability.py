@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.conftest import TEST_SECRET
+from tests.conftest import TEST_POLICY
 from tollhouse.core.catalogue import Capability
 from tollhouse.core.errors import BadRequest
 from tollhouse.flows import offer, schema
@@ -23,7 +23,7 @@ from tollhouse.outside.sample import sample
 from tollhouse.seed.capabilities import CAPABILITIES
 from tollhouse.store.db import Database
 
-TEST = SeedInput(TEST_SECRET, "test", operator_key=None, vendor_connections=())
+TEST = SeedInput(TEST_POLICY, operator_key=None, vendor_connections=())
 TEXT = {"type": "string"}
 NOTE = {"type": "object", "properties": {"note": TEXT}, "required": ["note"], "additionalProperties": False}
 

@@ -17,7 +17,9 @@ from psycopg import sql
 import tollhouse
 from tollhouse.core import vault
 from tollhouse.core.catalogue import Catalogue
-from tollhouse.core.key import digest, looks_like_a_key
+from tollhouse.core.key import Mode, digest, looks_like_a_key
+from tollhouse.core.vault import Keyring
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.seed import DEMO_ID, Seeded, SeedInput, VendorConnectionInput, seed
 from tollhouse.store import catalogue
 from tollhouse.store.catalogue import PLATFORM_ID
@@ -26,7 +28,8 @@ from tollhouse.trouble import Trouble
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECRET = b"a secret that only these tests know"
-TEST = SeedInput(SECRET, "test", operator_key=None, vendor_connections=())
+TEST = SeedInput(Policy(Keyring(SECRET), "test"), operator_key=None, vendor_connections=())
+LIVE = replace(TEST, policy=replace(TEST.policy, mode="live"))
 OPENAI = VendorConnectionInput("openai", None, "sk-first")
 CATALOGUE_TABLES = (
     "plan", "provider", "model", "model_price", "rate_card", "quality_level", "capability", "plan_capability",
@@ -186,6 +189,16 @@ async def test_people_choose_among_those_models_and_the_sandbox_last(url: str) -
     assert [row[0] for row in found] == [*SELECTABLE, "sandbox"]
 
 
+async def test_two_models_embed_and_are_no_persons_choice(url: str) -> None:
+    await seed(url, TEST, NOON)
+    found = rows(
+        url, "SELECT id, provider_id, quality_tier FROM model WHERE kind = 'embedding' AND selectable ORDER BY 1"
+    )
+    assert found == [("text-embedding-3-large", "openai", None), ("text-embedding-3-small", "openai", None)]
+    served = rows(url, "SELECT count(*) FROM plan_capability_model WHERE starts_with(model_id, 'text-embedding')")
+    assert served == [(0,)]
+
+
 async def test_seven_models_serve_the_quality_tiers(url: str) -> None:
     await seed(url, TEST, NOON)
     found = rows(url, "SELECT quality_tier, id, selectable FROM model WHERE quality_tier IS NOT NULL")
@@ -218,13 +231,16 @@ async def test_every_model_has_a_price_and_credits_a_rate_from_2020_on(url: str)
     await seed(url, TEST, NOON)
     found = await loaded(url)
     start = datetime(2020, 1, 1, tzinfo=UTC)
-    assert len(found.models) == 13
+    assert len(found.models) == 15
     for model_id in found.models:
         price = found.price_at(model_id, start)
         assert price is not None
         assert not price.free
         assert 0 < price.cached_input_nanos_per_million <= price.input_nanos_per_million
-        assert price.input_nanos_per_million <= price.output_nanos_per_million
+        if found.models[model_id].kind == "chat":
+            assert price.input_nanos_per_million <= price.output_nanos_per_million
+        else:
+            assert price.output_nanos_per_million == 0
     rate = found.rate_at(start)
     assert rate is not None
     assert rate.micros_per_usd == 100_000_000
@@ -240,6 +256,8 @@ async def test_every_model_has_a_price_and_credits_a_rate_from_2020_on(url: str)
         ("gemini-2.0-flash", ("0.10", "0.025", "0.40")),
         ("claude-3-opus", ("15", "1.50", "75")),
         ("sandbox", ("0.50", "0.25", "1.50")),
+        ("text-embedding-3-small", ("0.02", "0.02", "0")),
+        ("text-embedding-3-large", ("0.13", "0.13", "0")),
     ],
 )
 async def test_a_price_is_the_list_price_to_the_nano_dollar(url: str, model_id: str, dollars: tuple[str, ...]) -> None:
@@ -386,7 +404,7 @@ async def test_the_keys_that_were_made_open_their_organisations(url: str) -> Non
 
 
 async def test_in_live_mode_there_is_an_operator_key_and_no_demo(url: str) -> None:
-    seeded = await seed(url, replace(TEST, mode="live"), NOON)
+    seeded = await seed(url, LIVE, NOON)
     assert seeded.operator_key is not None
     assert seeded.operator_key.startswith("th_live_")
     assert (seeded.demo_key, seeded.demo_organization_id) == (None, None)
@@ -400,6 +418,21 @@ async def test_a_given_operator_key_is_taken_as_given_and_once(url: str) -> None
     [found] = rows(url, "SELECT * FROM find_api_key(%s)", digest(SECRET, "th_test_given_by_the_environment"))
     assert (found[0], found[2]) == (PLATFORM_ID, ["operator"])
     assert rows(url, "SELECT start FROM api_key WHERE 'operator' = ANY (scopes)") == [("th_test_",)]
+
+
+async def test_a_given_operator_key_is_known_through_a_change_of_the_secret_and_new_once_the_former_is_forgotten(
+    url: str,
+) -> None:
+    given = replace(TEST, operator_key="th_test_given_by_the_environment")
+    other = b"another secret, also long enough"
+    await seed(url, given, NOON)
+    assert (
+        await seed(url, replace(given, policy=Policy(Keyring(other, (SECRET,)), "test")), NOON)
+    ).operator_key is None
+    forgotten = await seed(url, replace(given, policy=Policy(Keyring(other), "test")), NOON)
+    assert forgotten.operator_key == given.operator_key
+    [found] = rows(url, "SELECT scopes FROM find_api_key(%s)", digest(other, "th_test_given_by_the_environment"))
+    assert found == (["operator"],)
 
 
 async def test_a_given_operator_key_that_was_revoked_stays_revoked(url: str) -> None:
@@ -477,12 +510,23 @@ async def test_the_ledger_proof_finds_nothing_after_seeding(url: str) -> None:
 
 async def test_a_vendors_key_is_stored_sealed_and_opens_with_the_secret(url: str) -> None:
     await seed(url, with_vendors(OPENAI), NOON)
-    [(base_url, ciphertext, origin, owner)] = rows(
-        url, "SELECT base_url, key_ciphertext, origin, organization_id FROM connection"
+    [(base_url, ciphertext, hint, origin, owner)] = rows(
+        url, "SELECT base_url, key_ciphertext, key_hint, origin, organization_id FROM connection"
     )
-    assert (base_url, origin, owner) == ("https://api.openai.com/v1", "environment", PLATFORM_ID)
+    assert (base_url, hint, origin, owner) == ("https://api.openai.com/v1", "st", "environment", PLATFORM_ID)
     assert b"sk-first" not in ciphertext
     assert vault.open_sealed(SECRET, ciphertext, vault.association(PLATFORM_ID, "openai")) == "sk-first"
+
+
+async def test_the_hint_follows_the_key_and_is_added_where_an_earlier_version_had_none(url: str) -> None:
+    await seed(url, with_vendors(OPENAI), NOON)
+    change(url, "UPDATE connection SET key_hint = NULL")
+    await seed(url, with_vendors(OPENAI), NOON)
+    assert rows(url, "SELECT key_hint FROM connection") == [("st",)]
+    await seed(url, with_vendors(replace(OPENAI, key="sk-0123456789abcdef")), NOON)
+    assert rows(url, "SELECT key_hint FROM connection") == [("cdef",)]
+    await seed(url, with_vendors(replace(OPENAI, base_url="http://proxy/v1", key=None)), NOON)
+    assert rows(url, "SELECT key_hint FROM connection") == [(None,)]
 
 
 async def test_a_connection_counts_in_the_catalogue_at_the_address_that_was_given(url: str) -> None:
@@ -528,7 +572,7 @@ async def test_a_vendor_that_left_the_environment_is_disabled_and_enabled_when_i
 async def test_after_a_change_of_the_secret_the_key_is_sealed_anew(url: str) -> None:
     await seed(url, with_vendors(OPENAI), NOON)
     other = b"another secret, also long enough"
-    await seed(url, replace(with_vendors(OPENAI), secret=other), NOON)
+    await seed(url, replace(with_vendors(OPENAI), policy=Policy(Keyring(other), "test")), NOON)
     [(sealed,)] = rows(url, "SELECT key_ciphertext FROM connection")
     assert vault.open_sealed(other, sealed, vault.association(PLATFORM_ID, "openai")) == "sk-first"
 
@@ -565,6 +609,34 @@ async def test_a_connection_that_cannot_work_is_refused_with_its_remedy_and_noth
     assert rows(url, "SELECT count(*) FROM plan") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    "base_url", ["http://127.0.0.1:11434/v1", "http://gpu:8000/v1", "https://10.1.2.3/v1", "https://localhost/v1"]
+)
+async def test_in_live_mode_a_private_address_needs_the_setting_that_allows_it(url: str, base_url: str) -> None:
+    live = replace(LIVE, vendor_connections=(VendorConnectionInput("ollama", base_url, None),))
+    with pytest.raises(Trouble, match=r"OLLAMA_BASE_URL .* set TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS=true"):
+        await seed(url, live, NOON)
+    assert rows(url, "SELECT count(*) FROM plan") == [(0,)]
+    await seed(url, replace(live, policy=replace(live.policy, allow_private=True)), NOON)
+    assert rows(url, "SELECT base_url FROM connection") == [(base_url,)]
+
+
+@pytest.mark.parametrize("mode", ["test", "live"])
+async def test_an_address_that_nothing_allows_is_refused_by_the_name_of_its_setting(url: str, mode: Mode) -> None:
+    given = VendorConnectionInput("vllm", "http://169.254.169.254/latest", None)
+    policy = Policy(Keyring(SECRET), mode, allow_private=True)
+    with pytest.raises(Trouble, match=r"VLLM_BASE_URL is of no use: .* metadata service; use another one\.$"):
+        await seed(url, replace(with_vendors(given), policy=policy), NOON)
+
+
+async def test_in_live_mode_a_public_address_needs_no_setting(url: str) -> None:
+    vendors = (OPENAI, VendorConnectionInput("vllm", "https://models.example/v1", None))
+    await seed(url, replace(LIVE, vendor_connections=vendors), NOON)
+    assert rows(url, "SELECT base_url FROM connection ORDER BY provider_id") == [
+        ("https://api.openai.com/v1",), ("https://models.example/v1",)
+    ]  # fmt: skip
+
+
 async def test_no_secret_shows_in_the_text_of_what_was_given_or_made(url: str) -> None:
     given = replace(with_vendors(OPENAI), operator_key="th_test_given")
     seeded = await seed(url, given, NOON)
@@ -591,5 +663,5 @@ async def test_the_planner_knows_the_seeded_tables_at_once(url: str) -> None:
            WHERE relname IN ('plan', 'model', 'model_price', 'plan_capability_model', 'api_key', 'credit_grant')""",
     )
     assert dict(found) == {
-        "plan": 6, "model": 13, "model_price": 13, "plan_capability_model": 48, "api_key": 2, "credit_grant": 2
+        "plan": 6, "model": 15, "model_price": 15, "plan_capability_model": 48, "api_key": 2, "credit_grant": 2
     }  # fmt: skip

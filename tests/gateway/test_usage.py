@@ -32,8 +32,10 @@ async def test_each_figure_is_what_the_calls_were_charged(house: House, proved: 
     calls = [("sandbox", "ada"), ("sandbox", None), ("gpt-4o-mini", "ada"), ("sandbox", "bo")]
     totals: dict[str, dict[str | None, list[int]]] = {"model": {}, "user": {}, "day": {}}
     for model, user in calls:
-        headers = {} if user is None else {"x-tollhouse-user": user}
-        told = (await house.chat(tenant, ask("sandbox:tokens=7", model), **headers)).body["usage"]
+        asked = ask("sandbox:tokens=7", model)
+        told = (await (house.chat(tenant, asked, x_tollhouse_user=user) if user else house.chat(tenant, asked))).body[
+            "usage"
+        ]
         cost = charge(model, told["prompt_tokens"], 7)
         assert Decimal(told["credits"]) * 1_000_000 == cost
         for by, name in (("model", model), ("user", user), ("day", None)):

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from tests.conftest import SMALL, TEST_SECRET, Cluster, SeededTemplate, private_folder
+from tests.conftest import SMALL, TEST_POLICY, Cluster, SeededTemplate, private_folder
 from tests.fake_provider import FakeProvider
 from tests.house import House, Reply, Tenant, ask, charge, chunks, events, micros
 from tests.house import house as running
@@ -263,7 +263,7 @@ async def own() -> AsyncIterator[OwnSite]:
             migrations.upgrade(url)
             async with FakeProvider() as provider:
                 vendors = (VendorConnectionInput("openai", provider.url, "sk-test"),)
-                seeded = await seed(url, SeedInput(TEST_SECRET, "test", None, vendors), datetime.now(UTC))
+                seeded = await seed(url, SeedInput(TEST_POLICY, None, vendors), datetime.now(UTC))
                 template = SeededTemplate("", seeded.operator_key or "", seeded.demo_key or "")
                 async with running(url, template) as house:
                     yield OwnSite(house, postgres, provider)

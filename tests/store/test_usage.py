@@ -129,11 +129,11 @@ async def test_events_are_found_by_organisation_and_time(database_url: str, by: 
             self.plans: list[dict[str, Any]] = []
 
         async def execute(self, query: str, parameters: dict[str, Any]) -> Any:
-            cursor = await self.connection.execute("EXPLAIN (FORMAT JSON) " + query, parameters)  # type: ignore[arg-type]
+            cursor = await self.connection.execute("EXPLAIN (FORMAT JSON) " + query, parameters)
             row = await cursor.fetchone()
             assert row is not None
             self.plans.append(row[0][0]["Plan"])
-            return await self.connection.execute(query, parameters)  # type: ignore[arg-type]
+            return await self.connection.execute(query, parameters)
 
     async with await AsyncConnection.connect(role_conninfo(database_url, "tollhouse_web")) as connection:
         await connection.execute("SET enable_seqscan = off")

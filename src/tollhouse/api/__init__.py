@@ -21,8 +21,6 @@ from tollhouse.api import (
 )
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
-from tollhouse.core.vault import Keyring
-from tollhouse.flows.connection import Policy
 
 CARRIERS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -30,9 +28,8 @@ CARRIERS = {
 }
 
 
-def build(state: State, policy: Policy | None = None) -> FastAPI:
-    """The app for /api and /openapi.json. Its documentation pages are off: they would load scripts from elsewhere.
-    Without a policy connections lead nowhere private but in test mode, and keys are sealed under the state's secret."""
+def build(state: State) -> FastAPI:
+    """The app for /api and /openapi.json. Its documentation pages are off: they would load scripts from elsewhere."""
     refusals = {"default": {"model": ProblemView, "description": "A refusal, as application/problem+json."}}
     app = FastAPI(
         title="Tollhouse",
@@ -44,7 +41,6 @@ def build(state: State, policy: Policy | None = None) -> FastAPI:
         responses=refusals,  # type: ignore[arg-type]  # FastAPI's type says int for what OpenAPI calls "default"
     )
     app.state.tollhouse = state
-    app.state.connection_policy = policy or Policy(Keyring(state.secret), state.mode)
     problem.install(app, state.clock)
     app.include_router(credits.router)
     app.include_router(reservation.router)

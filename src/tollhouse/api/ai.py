@@ -134,7 +134,7 @@ async def _run(state: State, holder: KeyHolder, wish: Wish, response: Response, 
     """`where` is the place of the input in the request."""
     try:
         who = Identity(holder.organization_id, holder.key_id)
-        ran, replayed = await capability.run(state.db, state.teller, state.complete, state.mode, who, wish)
+        ran, replayed = await capability.run(state.db, state.teller, state.complete, state.policy.mode, who, wish)
     except InputInvalid as error:
         wrong = [{"type": "schema", "loc": (*where, *fault.path), "msg": fault.message} for fault in error.faults]
         raise RequestValidationError(wrong) from None

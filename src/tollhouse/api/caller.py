@@ -21,7 +21,8 @@ def with_scope(*any_of: Scope) -> Callable[..., Awaitable[Caller]]:
     memory."""
 
     async def calling(request: Request, state: Shared) -> Caller:
-        caller = await authenticate(state.db, state.secret, credential_of(request.scope["headers"]), state.clock())
+        credential = credential_of(request.scope["headers"])
+        caller = await authenticate(state.db, state.policy.keyring, credential, state.clock())
         require(caller, *any_of)
         return caller
 
@@ -59,7 +60,7 @@ class KeyHolder:
 
     async def check(self, state: State, scope: Scope) -> None:
         """For what no operation decides: looked up afresh."""
-        require(await authenticate(state.db, state.secret, self.credential, state.clock()), scope)
+        require(await authenticate(state.db, state.policy.keyring, self.credential, state.clock()), scope)
 
 
 async def holding(

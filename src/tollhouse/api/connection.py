@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from tollhouse.api.body import Body, StrictRoute, Word
@@ -18,7 +18,7 @@ from tollhouse.core.connection import Health, Origin
 from tollhouse.core.errors import Forbidden
 from tollhouse.core.routing import PLATFORM_ID
 from tollhouse.flows import connection as flow
-from tollhouse.flows.connection import Owner, Policy
+from tollhouse.flows.connection import Owner
 from tollhouse.store.connection import ConnectionRow
 
 _KEY = re.compile(r"[!-~]{1,1000}")
@@ -86,9 +86,8 @@ class HealthView(BaseModel):
 
 
 class ConnectionView(BaseModel):
-    """`key_hint`: the end of the key, to tell keys apart; null when there is none, or when none is known of a key that
-    the environment brought. `origin` environment: brought by the settings of the installation. `health` null: not
-    checked yet."""
+    """`key_hint`: the end of the key, to tell keys apart; null when there is none, or one too short to show any
+    of it. `origin` environment: brought by the settings of the installation. `health` null: not checked yet."""
 
     id: UUID
     provider: str
@@ -128,15 +127,6 @@ class TriedView(BaseModel):
     duration_ms: int
 
 
-async def policy_of(request: Request) -> Policy:
-    policy = request.app.state.connection_policy
-    assert isinstance(policy, Policy)
-    return policy
-
-
-Rules = Annotated[Policy, Depends(policy_of)]
-
-
 async def of_platform(order: Operator) -> Owner:
     return Owner(PLATFORM_ID, order)
 
@@ -159,25 +149,22 @@ def _router(prefix: str, tag: str, whose: Callable[..., Awaitable[Owner]]) -> AP
 
     @router.post("", status_code=201, summary="Connect to a provider, from the next call on")
     async def create_connection(
-        state: Shared, rules: Rules, owner: Annotated[Owner, Depends(whose)], body: NewConnectionBody
+        state: Shared, owner: Annotated[Owner, Depends(whose)], body: NewConnectionBody
     ) -> ConnectionView:
-        return ConnectionView.of(await flow.create(state.db, rules, owner, body.wanted()))
+        return ConnectionView.of(await flow.create(state.db, state.policy, owner, body.wanted()))
 
     @router.post("/test", summary="Test a connection before it is made")
-    async def test_draft(
-        state: Shared, rules: Rules, owner: Annotated[Owner, Depends(whose)], body: NewConnectionBody
-    ) -> TriedView:
-        return _tried(await flow.try_draft(state.db, rules, owner, body.wanted()))
+    async def test_draft(state: Shared, owner: Annotated[Owner, Depends(whose)], body: NewConnectionBody) -> TriedView:
+        return _tried(await flow.try_draft(state.db, state.policy, owner, body.wanted()))
 
     @router.patch("/{connection_id}", summary="Change a connection, from the next call on")
     async def change_connection(
         state: Shared,
-        rules: Rules,
         owner: Annotated[Owner, Depends(whose)],
         connection_id: UUID,
         body: ConnectionChangeBody,
     ) -> ConnectionView:
-        return ConnectionView.of(await flow.change(state.db, rules, owner, connection_id, body.wanted()))
+        return ConnectionView.of(await flow.change(state.db, state.policy, owner, connection_id, body.wanted()))
 
     @router.delete("/{connection_id}", status_code=204, summary="Delete a connection and its key")
     async def delete_connection(
@@ -186,10 +173,8 @@ def _router(prefix: str, tag: str, whose: Callable[..., Awaitable[Owner]]) -> AP
         await flow.delete(state.db, owner, connection_id)
 
     @router.post("/{connection_id}/test", summary="Test a connection now")
-    async def test_connection(
-        state: Shared, rules: Rules, owner: Annotated[Owner, Depends(whose)], connection_id: UUID
-    ) -> TriedView:
-        return _tried(await flow.try_stored(state.db, rules, owner, connection_id))
+    async def test_connection(state: Shared, owner: Annotated[Owner, Depends(whose)], connection_id: UUID) -> TriedView:
+        return _tried(await flow.try_stored(state.db, state.policy, owner, connection_id))
 
     return router
 

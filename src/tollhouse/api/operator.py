@@ -122,7 +122,7 @@ async def create_key(
     state: Shared, order: Operator, organization_id: UUID, body: KeyBody, response: Response
 ) -> MadeKeyView:
     wanted = NewKey(body.name, tuple(body.scopes), body.mode, body.expires_at)
-    made = await govern.create_key(state.db, order, state.secret, organization_id, wanted)
+    made = await govern.create_key(state.db, order, state.policy.keyring, organization_id, wanted)
     response.headers["cache-control"] = "no-store"
     return MadeKeyView(**KeyView.of(made.row).model_dump(), key=made.key)
 
@@ -167,7 +167,7 @@ async def set_overdraft(state: Shared, order: Operator, organization_id: UUID, b
 
 @router.post("/organizations/{organization_id}/clock", summary="Move an organisation's test clock forward")
 async def move_clock(state: Shared, order: Operator, organization_id: UUID, body: ClockBody) -> ClockView:
-    moved = await govern.move_clock(state.db, order, state.mode, organization_id, body.now)
+    moved = await govern.move_clock(state.db, order, state.policy.mode, organization_id, body.now)
     reaped = await _reap(state, organization_id, moved.outlived)
     async with state.db.tenant(organization_id) as tx:
         found = await credit.statement(tx, organization_id, order.now)

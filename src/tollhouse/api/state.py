@@ -7,22 +7,22 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from tollhouse.core.key import Mode
 from tollhouse.flows.auth import Identities
 from tollhouse.flows.capability import Complete
+from tollhouse.flows.connection import Policy
 from tollhouse.flows.spend import Teller
 from tollhouse.store.db import Database
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`mode` is the installation's; `clock` gives the real time, in UTC; `complete` has a model do a task."""
+    """`policy` has the installation's mode and secrets; `clock` gives the real time, in UTC; `complete` has a model do
+    a task."""
 
     db: Database
     teller: Teller
     identities: Identities
-    secret: bytes
-    mode: Mode
+    policy: Policy
     clock: Callable[[], datetime]
     complete: Complete
 

@@ -140,17 +140,20 @@ def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windo
 def _weigh_call(
     ask: Ask, want: CallWant, facts: Facts, takes: Takes, account: Account, windows: Windows, rates: Rates
 ) -> Weighed:
-    """The first choice that limits and credits allow; when none is, why the first one is not."""
+    """The first choice that limits and credits allow; when none is, why the first one is not. Of an experiment's model
+    nobody is told that did not ask for it."""
     if takes.choice is None:
         choices(ask, want, facts)  # raises why there is none
-    refusals: list[errors.TollhouseError] = []
-    for one in takes.each:
+    reason: errors.TollhouseError | None = None
+    for number, one in enumerate(takes.each):
         assert one.choice is not None
         try:
             return _weigh_choice(ask, want, one.choice, facts, one, account, windows, rates)
         except errors.TollhouseError as refusal:
-            refusals.append(refusal)
-    raise refusals[0]
+            drawn_before = number == 1 and takes.choice is not None and takes.choice.experiment_id is not None
+            reason = refusal if reason is None or drawn_before else reason
+    assert reason is not None
+    raise reason
 
 
 def _weigh_choice(
@@ -196,9 +199,8 @@ def _others(
     ahead = [(model, route, quote) for route in routes[1:CANDIDATES_MAX]]
     made_up, default = routes[0].connection is None, facts.catalogue.default
     if want.fallback and default is not None and default is not model and want.kind == default.kind == "chat":
-        price = facts.catalogue.price_at(default.id, facts.now)
-        if price is not None and default.enabled and unlocked(default, facts):
-            its_quote = Quote(price, quote.rate, charged=quote.charged)
+        its_quote = facts.catalogue.quote(default.id, facts.now, 1000, quote.charged)
+        if its_quote is not None and default.enabled and unlocked(default, facts):
             found = [one for one in ways(ask, default, facts) if (one.connection is None) == made_up]
             if found:
                 ahead = [*ahead[: CANDIDATES_MAX - 2], *[(default, route, its_quote) for route in found]]
@@ -290,11 +292,11 @@ def check_alive(revoked_at: datetime | None, expires_at: datetime | None, now: d
 
 def quote_of(ask: Ask, model_id: str, facts: Facts, multiplier_permille: int = 1000) -> Quote:
     """The terms in force now. PriceUnknown when there are none: money in doubt is refused."""
-    price = facts.catalogue.price_at(model_id, facts.now)
-    rate = facts.catalogue.rate_at(facts.now)
-    if price is None or rate is None:
+    charged = ask.channel in facts.plan.charged_channels
+    quote = facts.catalogue.quote(model_id, facts.now, multiplier_permille, charged)
+    if quote is None:
         raise errors.PriceUnknown(model_id)
-    return Quote(price, rate, multiplier_permille, ask.channel in facts.plan.charged_channels)
+    return quote
 
 
 def _input_tokens(size: Size, route: Route) -> int:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tollhouse.core.experiment import Experiment
 from tollhouse.core.key import Mode
-from tollhouse.core.price import Price, RateCard
+from tollhouse.core.price import Price, Quote, RateCard
 from tollhouse.core.routing import Connections, Model, Route, routes_of
 
 
@@ -87,6 +87,9 @@ class Catalogue:
     _routes: dict[tuple[str, Mode, Mode, UUID | None], tuple[Route, ...]] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
+    _quotes: dict[tuple[str, int, int, int, bool], Quote] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         found = next((model for model in self.models.values() if model.is_default), None)
@@ -103,6 +106,17 @@ class Catalogue:
             if rate.effective_from <= now:
                 return rate
         return None
+
+    def quote(self, model_id: str, now: datetime, multiplier_permille: int, charged: bool) -> Quote | None:
+        """The terms in force at `now`, None without a price or a rate."""
+        price, rate = self.price_at(model_id, now), self.rate_at(now)
+        if price is None or rate is None:
+            return None
+        about = model_id, price.version, rate.version, multiplier_permille, charged
+        found = self._quotes.get(about)
+        if found is None:
+            found = self._quotes[about] = Quote(price, rate, multiplier_permille, charged)
+        return found
 
     def routes(self, model: Model, organization_id: UUID, key_mode: Mode, installation: Mode) -> tuple[Route, ...]:
         """Every way to the model, the first to be tried first. They are the same for as long as the catalogue is."""

@@ -220,11 +220,11 @@ def _dearness(model: Model, facts: Facts) -> int:
 def _drawn(ask: Ask, about: tuple[str | None, str | None, str | None], facts: Facts) -> tuple[Model, Experiment] | None:
     """The arm that the subject gets of the experiment about this, if there is one and the model can be called. What the
     host application calls itself takes part in none."""
-    if not facts.catalogue.experiments or not ask.here:
+    experiment = running(facts.catalogue.experiments, about, facts.now) if ask.here else None
+    if experiment is None:
         return None
-    experiment = running(facts.catalogue.experiments, about, facts.now)
-    arm = facts.catalogue.models[experiment.model_for(ask.subject_id)] if experiment is not None else None
-    if experiment is None or arm is None or _is_replaced(arm, facts):
+    arm = facts.catalogue.models.get(experiment.model_for(ask.subject_id))
+    if arm is None or _is_replaced(arm, facts):  # a model may be younger than the models that were read
         return None
     try:
         _check_usable(ask, arm, facts)

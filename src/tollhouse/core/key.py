@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import zlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -33,8 +34,13 @@ def looks_like_a_key(text: str) -> bool:
 
 
 def digest(secret: bytes, key: str) -> bytes:
-    """What is stored of a key: HMAC-SHA256 under the installation's secret."""
+    """What is stored of a key: HMAC-SHA256 under the secret that the installation has when it is made."""
     return hmac.digest(secret, key.encode(), "sha256")
+
+
+def digests(secrets: Iterable[bytes], key: str) -> list[bytes]:
+    """What may be stored of a key that was made under one of these secrets, in their order."""
+    return [digest(secret, key) for secret in secrets]
 
 
 def shown(key: str) -> str:

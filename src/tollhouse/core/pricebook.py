@@ -10,27 +10,16 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
 
-from tollhouse.core.money import NANOS_PER_USD
+from tollhouse.core.money import NANOS_PER_USD, PRICE_MAX_USD
 from tollhouse.core.price import Price
 
-PRICE_MAX_USD = 10_000
 REQUESTS_PER_PRICE = 1_000
-_USD = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?", re.ASCII)
 _FACTOR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
 # For how long the provider shall keep what it writes to its cache is the caller's choice, and is not metered apart.
 _CACHE_WRITES = ("cache_write_mtok", "cache_write_5m_mtok")
 # The gateway refuses requests for a cache that is kept so long.
 _NEVER_ASKED_FOR = ("cache_write_1h_mtok",)
 _TAKEN = ("input_mtok", "cache_read_mtok", "output_mtok", "output_reasoning_mtok", "requests_kcount", *_CACHE_WRITES)
-
-
-def parse_usd(text: str) -> int:
-    """ "0.15" -> 150_000_000 nano-dollars. ValueError on all but digits with at most nine decimals, and above 10000."""
-    if not _USD.fullmatch(text):
-        raise ValueError('a price is a decimal string in US dollars with at most nine decimals, for example "0.15"')
-    if Decimal(text) > PRICE_MAX_USD:
-        raise ValueError(f"a price of more than {PRICE_MAX_USD} dollars is a mistake")
-    return int(Decimal(text) * NANOS_PER_USD)
 
 
 def parse_factor(text: str) -> int:

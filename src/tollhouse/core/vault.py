@@ -25,17 +25,23 @@ class SealBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The installation's secrets: `current` seals, and what was sealed under a `previous` one still opens."""
+    """The installation's secrets. What is new is sealed and digested under `current`; what was sealed under a
+    `previous` one still opens, and API keys that were digested under it are still known."""
 
     current: bytes = field(repr=False)
     previous: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """All of them, the current one first."""
+        return (self.current, *self.previous)
 
     def seal(self, text: str, associated: bytes, nonce: bytes) -> bytes:
         return seal(self.current, text, associated, nonce)
 
     def open(self, sealed: bytes, associated: bytes) -> str:
         """The text again. SealBroken when none of the secrets fits."""
-        for secret in (self.current, *self.previous):
+        for secret in self.secrets:
             if (text := _opened(secret, sealed, associated)) is not None:
                 return text
         raise _none_fits()

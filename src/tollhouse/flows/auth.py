@@ -8,7 +8,8 @@ from uuid import UUID
 
 from tollhouse.core.access import check_alive, check_suspended
 from tollhouse.core.errors import Forbidden, Unauthenticated
-from tollhouse.core.key import Mode, Scope, digest, looks_like_a_key
+from tollhouse.core.key import Mode, Scope, digest, digests, looks_like_a_key
+from tollhouse.core.vault import Keyring
 from tollhouse.store import key as keys
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database
@@ -53,10 +54,10 @@ def credential_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return from_x_api_key
 
 
-async def authenticate(db: Database, secret: bytes, credential: str | None, now: datetime) -> Caller:
+async def authenticate(db: Database, keyring: Keyring, credential: str | None, now: datetime) -> Caller:
     """The caller whose key this is, looked up afresh. Unauthenticated when the key is missing, unknown, revoked or
     expired (by the organisation's own time), Forbidden when the organisation is suspended."""
-    found = await _look_up(db, digest(secret, _key(credential)))
+    found = await _look_up(db, keyring, _key(credential))
     check_suspended(found.suspended_at is not None)
     check_alive(found.revoked_at, found.expires_at, now + timedelta(microseconds=found.clock_offset_micros))
     return Caller(found.organization_id, found.id, frozenset(found.scopes), found.mode)
@@ -74,28 +75,29 @@ class Identities:
     """Key to organisation, kept in memory for the gateway. Only what never changes is kept: whether the key still works
     and what it may do is read again under the teller's lock, with every call."""
 
-    def __init__(self, db: Database, secret: bytes) -> None:
+    def __init__(self, db: Database, keyring: Keyring) -> None:
         self._db = db
-        self._secret = secret
+        self._keyring = keyring
         self._known: dict[bytes, Identity] = {}
         self._asking: dict[bytes, asyncio.Task[Identity]] = {}
 
     async def identify(self, credential: str | None) -> Identity:
         """Unauthenticated when there is no such key. The dictionary compares the whole digest; it is an HMAC under our
         secret, so its timing tells nothing about a key. The unknown are not remembered: each costs a look-up."""
-        digested = digest(self._secret, _key(credential))
+        key = _key(credential)
+        digested = digest(self._keyring.current, key)
         known = self._known.get(digested)
         if known is not None:
             return known
         asking = self._asking.get(digested)
         if asking is None:  # hundreds may bring the same new key at once: it is looked up for all of them together
-            asking = self._asking[digested] = asyncio.create_task(self._learn(digested))
+            asking = self._asking[digested] = asyncio.create_task(self._learn(digested, key))
             asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(asking)
 
-    async def _learn(self, digested: bytes) -> Identity:
+    async def _learn(self, digested: bytes, key: str) -> Identity:
         try:
-            found = await _look_up(self._db, digested)
+            found = await _look_up(self._db, self._keyring, key)
         finally:
             del self._asking[digested]
         if len(self._known) >= IDENTITIES_MAX:
@@ -114,9 +116,9 @@ def _key(credential: str | None) -> str:
     return credential
 
 
-async def _look_up(db: Database, digested: bytes) -> KeyFound:
+async def _look_up(db: Database, keyring: Keyring, key: str) -> KeyFound:
     async with db.nobody() as tx:
-        found = await keys.find(tx, digested)
+        found = await keys.find(tx, digests(keyring.secrets, key))
     if found is None:
         raise Unauthenticated(
             "There is no such API key here. Check to which installation it belongs, or make a new one."

@@ -130,17 +130,9 @@ async def load(
         )
     batch = Batch(now, mode, catalogue, {one.id: _open(one, now) for one in locked})
     batch.records = {RecordKey(one.organization_id, one.endpoint, one.key): one for one in records}
-    batch.keys = {row.n: _key_facts(row) for row in found}
-    for row in found:
-        ask = asks.get(row.n)
-        if ask is not None and (desk := batch.desks.get(ask.organization_id)) is not None:
-            facts = _facts(batch, desk, row)
-            batch.asked[row.n] = Asked(facts, takes_of(ask, facts))
     for row in closing[0].reservations if closing else ():
         batch.desks[row.organization_id].reservations[row.id] = row
-    batch.moves = dict(_moves(batch, operations))
-    wanted = [(asks[number].organization_id, one) for number, asked in batch.asked.items() for one in asked.takes.each]
-    wanted += [(operations[number].organization_id, takes) for number, takes in batch.moves.items()]
+    wanted = _find_takes(batch, operations, asks, found)
     missed_windows = {(id_, take.counter.window_id) for id_, takes in wanted for take in takes.windows} - guessed
     missed_rates = {(id_, take.rate_id) for id_, takes in wanted for take in takes.rates} - rates
     if missed_windows or missed_rates:
@@ -187,6 +179,21 @@ def record_key(operation: AnyOperation) -> RecordKey | None:
             return RecordKey(operation.organization_id, answer.once.endpoint, answer.once.key)
         case _:
             return None
+
+
+def _find_takes(
+    batch: Batch, operations: list[AnyOperation], asks: dict[int, Ask], found: list[calls.AskFacts]
+) -> list[tuple[UUID, Takes]]:
+    """The facts of each ask; and by organisation what asks and attempts will take from which windows and rates."""
+    batch.keys = {row.n: _key_facts(row) for row in found}
+    for row in found:
+        ask = asks.get(row.n)
+        if ask is not None and (desk := batch.desks.get(ask.organization_id)) is not None:
+            facts = _facts(batch, desk, row)
+            batch.asked[row.n] = Asked(facts, takes_of(ask, facts))
+    batch.moves = dict(_moves(batch, operations))
+    wanted = [(asks[number].organization_id, one) for number, asked in batch.asked.items() for one in asked.takes.each]
+    return wanted + [(operations[number].organization_id, takes) for number, takes in batch.moves.items()]
 
 
 def _ask_rows(asks: dict[int, Ask], catalogue: Catalogue | None) -> Iterator[calls.AskRow]:

@@ -19,6 +19,7 @@ from tollhouse.core.credit import Account
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
 from tollhouse.core.key import Mode, digest, end_user_id, make_key, ordered_id, shown
 from tollhouse.core.money import format_credits
+from tollhouse.core.vault import Keyring
 from tollhouse.flows import fund
 from tollhouse.flows.audit import record
 from tollhouse.flows.once import Done, Once, do_once
@@ -94,7 +95,7 @@ async def read_organization(db: Database, order: Order, organization_id: UUID) -
         return await _overview(tx, opened)
 
 
-async def create_key(db: Database, order: Order, secret: bytes, organization_id: UUID, wanted: NewKey) -> MadeKey:
+async def create_key(db: Database, order: Order, keyring: Keyring, organization_id: UUID, wanted: NewKey) -> MadeKey:
     """A new key of the organisation. BadRequest for the scope `operator` outside the platform, and for an expiry that
     has passed."""
     async with db.operator() as tx:
@@ -108,7 +109,7 @@ async def create_key(db: Database, order: Order, secret: bytes, organization_id:
             organization_id, ordered_id(now, os.urandom(10)), wanted.name, shown(key), list(wanted.scopes), wanted.mode,
             wanted.expires_at, None, now,
         )  # fmt: skip
-        await keys.insert(tx, row, digest(secret, key))
+        await keys.insert(tx, row, digest(keyring.current, key))
         details = {"name": row.name, "start": row.start, "scopes": list(wanted.scopes), "mode": wanted.mode,
                    "expires_at": _written(wanted.expires_at)}  # fmt: skip
         await record(tx, organization_id, order.now, order.actor, "key.created", ("key", str(row.id)), details)

@@ -9,10 +9,14 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from tollhouse.core import vault
+from tollhouse.core.connection import hint_of
 from tollhouse.core.fund import first_balance
-from tollhouse.core.key import Mode, Scope, digest, looks_like_a_key, make_key, ordered_id, shown
+from tollhouse.core.key import Scope, digest, digests, looks_like_a_key, make_key, ordered_id, shown
 from tollhouse.core.period import months_after
+from tollhouse.core.vault import Keyring
 from tollhouse.flows import fund
+from tollhouse.flows.connection import Policy
+from tollhouse.outside.address import check_base_url
 from tollhouse.seed import capabilities, models, plans
 from tollhouse.store import catalogue
 from tollhouse.store import key as keys
@@ -42,10 +46,10 @@ class VendorConnectionInput:
 
 @dataclass(frozen=True, slots=True)
 class SeedInput:
-    """`secret` is the installation's; `operator_key`, when given, is accepted from now on besides any other."""
+    """`policy` has the installation's secrets and mode; `operator_key`, when given, is accepted from now on besides any
+    other."""
 
-    secret: bytes = field(repr=False)
-    mode: Mode
+    policy: Policy
     operator_key: str | None = field(repr=False)
     vendor_connections: tuple[VendorConnectionInput, ...]
 
@@ -69,12 +73,12 @@ async def seed(url: str, given: SeedInput, now: datetime) -> Seeded:
             changed = await _catalogue(tx)
             changed |= await _platform(tx, now)
             operator_key = await _operator_key(tx, given, now)
-            demo_key = await _demo(tx, given, now) if given.mode == "test" else None
+            demo_key = await _demo(tx, given, now) if given.policy.mode == "test" else None
             changed |= await _connections(tx, given, now)
             await store.create_usage_partitions(tx, now, months_after(now, PARTITION_MONTHS_AHEAD))
         if changed or operator_key or demo_key:
             await store.analyze(tx)  # after the commit: it locks nothing that others wait for
-    return Seeded(operator_key, demo_key, DEMO_ID if given.mode == "test" else None)
+    return Seeded(operator_key, demo_key, DEMO_ID if given.policy.mode == "test" else None)
 
 
 async def _catalogue(tx: OperatorTx) -> bool:
@@ -138,7 +142,7 @@ async def _found(tx: OperatorTx, id_: UUID, name: str, kind: str, plan_id: str, 
 
 async def _operator_key(tx: OperatorTx, given: SeedInput, now: datetime) -> str | None:
     if given.operator_key is not None:
-        if await keys.find(tx, digest(given.secret, given.operator_key)) is not None:
+        if await keys.find(tx, digests(given.policy.keyring.secrets, given.operator_key)) is not None:
             return None
         return await _insert_key(tx, given, given.operator_key, PLATFORM_ID, "Operator", ("operator",), now)
     return await _first_key(tx, given, PLATFORM_ID, "Operator", ("operator",), now)
@@ -156,9 +160,9 @@ async def _first_key(
 ) -> str | None:
     """A new key, when the organisation has none of this mode that works and may do as much."""
     for known in await keys.live(tx, owner, now):
-        if known.mode == given.mode and set(scopes) <= set(known.scopes):
+        if known.mode == given.policy.mode and set(scopes) <= set(known.scopes):
             return None
-    return await _insert_key(tx, given, make_key(given.mode, os.urandom(64)), owner, name, scopes, now)
+    return await _insert_key(tx, given, make_key(given.policy.mode, os.urandom(64)), owner, name, scopes, now)
 
 
 async def _insert_key(
@@ -166,8 +170,8 @@ async def _insert_key(
 ) -> str:
     """Of a key that somebody thought up, at most a quarter is stored to recognise it by."""
     start = shown(key) if looks_like_a_key(key) else shown(key)[: len(key) // 4]
-    row = ApiKey(owner, ordered_id(now, os.urandom(10)), name, start, list(scopes), given.mode, None, None, now)
-    await keys.insert(tx, row, digest(given.secret, key))
+    row = ApiKey(owner, ordered_id(now, os.urandom(10)), name, start, list(scopes), given.policy.mode, None, None, now)
+    await keys.insert(tx, row, digest(given.policy.keyring.current, key))
     return key
 
 
@@ -179,19 +183,22 @@ async def _connections(tx: OperatorTx, given: SeedInput, now: datetime) -> bool:
     touched. A connection whose vendor the environment names no longer is disabled."""
     own_addresses = await store.base_urls(tx)
     there = {row.provider_id: row for row in await store.environment_connections(tx, PLATFORM_ID)}
-    changed = False
+    keyring, changed = given.policy.keyring, False
     for wanted in given.vendor_connections:
         if not wanted.key and not wanted.base_url:
             continue
         base_url = wanted.base_url or own_addresses.get(wanted.provider_id)
         _check_vendor(wanted, base_url, own_addresses)
         assert base_url is not None
+        _check_address(wanted, base_url, allow_private=given.policy.private_allowed(PLATFORM_ID))
         row = there.pop(wanted.provider_id, None)
-        if row is not None and row.enabled and row.base_url == base_url and _same_key(given.secret, wanted, row):
+        if row is not None and row.enabled and row.base_url == base_url and _same_key(keyring, wanted, row):
             continue
         id_ = row.id if row is not None else ordered_id(now, os.urandom(10))
-        sealed = _sealed(given.secret, wanted)
-        written = store.ConnectionRow(id_, wanted.provider_id, base_url, sealed, enabled=True)
+        hint = hint_of(wanted.key or "")
+        written = store.ConnectionRow(
+            id_, wanted.provider_id, base_url, _sealed(keyring, wanted), hint, enabled=True
+        )  # fmt: skip
         await store.write_environment_connection(tx, PLATFORM_ID, written, now)
         changed = True
     gone = [row.id for row in there.values() if row.enabled]
@@ -215,19 +222,38 @@ def _check_vendor(wanted: VendorConnectionInput, base_url: str | None, known: di
         )
 
 
-def _same_key(secret: bytes, wanted: VendorConnectionInput, row: store.ConnectionRow) -> bool:
+def _check_address(wanted: VendorConnectionInput, base_url: str, *, allow_private: bool) -> None:
+    name = f"{wanted.provider_id.upper()}_BASE_URL"
+    try:
+        check_base_url(base_url, allow_private=True)
+    except ValueError as error:
+        raise Trouble(f"{name} is of no use: {error}.") from error
+    try:
+        check_base_url(base_url, allow_private=allow_private)
+    except ValueError as error:
+        raise Trouble(
+            f"{name} leads to this machine or a private network, or begins with http://, and in live mode that must be "
+            "allowed: set TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS=true (docs/providers.md says what else it allows), or "
+            "give the server an https address that is public."
+        ) from error
+
+
+def _same_key(keyring: Keyring, wanted: VendorConnectionInput, row: store.ConnectionRow) -> bool:
+    """Whether the row holds this key under the current secret, with its hint."""
     if row.key_ciphertext is None or not wanted.key:
         return row.key_ciphertext is None and not wanted.key
+    if row.key_hint != hint_of(wanted.key):
+        return False
     try:
-        return vault.open_sealed(secret, row.key_ciphertext, _association(wanted)) == wanted.key
+        return vault.open_sealed(keyring.current, row.key_ciphertext, _association(wanted)) == wanted.key
     except vault.SealBroken:  # the installation has another secret now: seal it anew
         return False
 
 
-def _sealed(secret: bytes, wanted: VendorConnectionInput) -> bytes | None:
+def _sealed(keyring: Keyring, wanted: VendorConnectionInput) -> bytes | None:
     if not wanted.key:
         return None
-    return vault.seal(secret, wanted.key, _association(wanted), os.urandom(vault.NONCE_BYTES))
+    return keyring.seal(wanted.key, _association(wanted), os.urandom(vault.NONCE_BYTES))
 
 
 def _association(wanted: VendorConnectionInput) -> bytes:

@@ -31,7 +31,7 @@ class CountTokens:
         headers = [request_id(now)]
         try:
             credential = credential_of(scope["headers"])
-            caller = await authenticate(self._state.db, self._state.secret, credential, now)
+            caller = await authenticate(self._state.db, self._state.keyring, credential, now)
             require(caller, "gateway")
             request = read_count(await read_body(scope, receive, self._state.body_max_bytes))
             counted = await self._counted(caller, request)

@@ -28,7 +28,7 @@ def looked_up(state: State, look: Look) -> Handler:
         headers = {"x-request-id": str(ordered_id(state.clock(), os.urandom(10)))}
         try:
             credential = credential_of(request.scope["headers"])
-            caller = await authenticate(state.db, state.secret, credential, state.clock())
+            caller = await authenticate(state.db, state.keyring, credential, state.clock())
             require(caller, "gateway")
             found = msgspec.json.encode(await look(request, caller))
         except Exception as problem:

@@ -3,7 +3,7 @@
 from functools import partial
 
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.core.errors import BadRequest, NotFound
 from tollhouse.gateway.catalogue import Catalogue
@@ -44,10 +44,25 @@ def build(state: State) -> ASGIApp:
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         """The calls that nearly all make do not pass the router, which costs a tenth of the rest."""
-        endpoint = posts.get(scope["path"]) if scope["method"] == "POST" else None
+        path = scope["path"]
+        endpoint = posts.get(path) if scope["method"] == "POST" else None
+        if path.startswith(messages.SURFACE.path):
+            send = with_request_id(send)
         await (endpoint or router)(scope, receive, send)
 
     return gateway
+
+
+def with_request_id(send: Send) -> Send:
+    """Anthropic's clients look for the request's id under their vendor's name of it."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            ids = [(b"request-id", value) for name, value in message["headers"] if name == b"x-request-id"]
+            message = {**message, "headers": [*message["headers"], *ids]}
+        await send(message)
+
+    return sent
 
 
 def refusal_at(path: str) -> Refusal:

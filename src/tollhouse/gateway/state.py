@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tollhouse.core.key import Mode
+from tollhouse.core.vault import Keyring
 from tollhouse.flows.auth import Identities
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.providers import Providers
@@ -19,7 +20,7 @@ class State:
     pumps: Pumps
     providers: Providers
     identities: Identities
-    secret: bytes
+    keyring: Keyring
     mode: Mode
     clock: Callable[[], datetime]
     body_max_bytes: int

@@ -145,6 +145,19 @@ def _premium(
     )
 
 
+def _embedding(
+    id_: str, name: str, description: str, sort_order: int, shown: tuple[str, str, float], best_for: tuple[str, ...]
+) -> ModelRow:
+    """One of OpenAI's, that needs no unlocking. It has no output, where the catalogue wants one token at least."""
+    speed, quality, cost = shown
+    metadata = Metadata(speed, quality, _EMBEDDED_MAX, cost, best_for)
+    return ModelRow(
+        id_, "openai", id_, name, description, _EMBEDDED_MAX, 1, sort_order, metadata, kind="embedding"
+    )  # fmt: skip
+
+
+_EMBEDDED_MAX = 8_192  # tokens of one text
+
 MODELS = (
     # People choose among these.
     _free(
@@ -230,6 +243,15 @@ MODELS = (
         (128_000, 16_384), 99, ("fast", "test answers", 0.50),
         ("First steps", "Automated tests"),
     ),
+    # These make vectors of texts.
+    _embedding(
+        "text-embedding-3-small", "Text Embedding 3 Small", "Vectors for search and comparison, at very low cost.",
+        100, ("fastest", "good", 0.02), ("Search", "High volume"),
+    ),
+    _embedding(
+        "text-embedding-3-large", "Text Embedding 3 Large", "Finer vectors, also for texts in many languages.",
+        101, ("fast", "excellent", 0.13), ("Search in many languages", "Clustering"),
+    ),
 )  # fmt: skip
 
 
@@ -266,4 +288,6 @@ PRICES = (
     _price("gemini-2.5-pro",           "1.25", "0.3125", "10"),
     _price("llama-3.1-8b",             "0.18", "0.18",   "0.18"),
     _price("sandbox",                  "0.50", "0.25",   "1.50", note="Invented, so that test calls cost something"),
+    _price("text-embedding-3-small",   "0.02", "0.02",   "0"),
+    _price("text-embedding-3-large",   "0.13", "0.13",   "0"),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """API keys: only their digest is stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -39,13 +40,15 @@ class ApiKey:
     created_at: datetime
 
 
-async def find(tx: TenantTx | OperatorTx, digest: bytes) -> KeyFound | None:
-    """Whose key this is: the one look-up that comes before a tenant is known."""
+async def find(tx: TenantTx | OperatorTx, digests: Sequence[bytes]) -> KeyFound | None:
+    """Whose key has one of these digests, the first that is known: the one look-up that comes before a tenant is
+    known."""
     async with tx.cursor(row_factory=class_row(KeyFound)) as cursor:
         await cursor.execute(
             """SELECT organization_id, id, scopes, mode, expires_at, revoked_at, clock_offset_micros, suspended_at
-               FROM find_api_key(%s)""",
-            (digest,),
+               FROM unnest(%s::bytea[]) WITH ORDINALITY AS wanted (digest, place), find_api_key(wanted.digest)
+               ORDER BY place LIMIT 1""",
+            (list(digests),),
         )
         return await cursor.fetchone()
 

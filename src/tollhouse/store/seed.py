@@ -27,6 +27,7 @@ class ConnectionRow:
     provider_id: str
     base_url: str
     key_ciphertext: bytes | None
+    key_hint: str | None
     enabled: bool
 
 
@@ -239,7 +240,7 @@ async def base_urls(tx: OperatorTx) -> dict[str, str | None]:
 async def environment_connections(tx: OperatorTx, organization_id: UUID) -> list[ConnectionRow]:
     async with tx.cursor(row_factory=class_row(ConnectionRow)) as cursor:
         await cursor.execute(
-            """SELECT id, provider_id, base_url, key_ciphertext, enabled FROM connection
+            """SELECT id, provider_id, base_url, key_ciphertext, key_hint, enabled FROM connection
                WHERE organization_id = %s AND origin = 'environment' ORDER BY provider_id""",
             (organization_id,),
         )
@@ -251,12 +252,13 @@ async def write_environment_connection(
 ) -> None:
     """Makes the provider's connection of the environment, or changes it in place: its id stays."""
     await tx.execute(
-        """INSERT INTO connection AS c (organization_id, id, provider_id, base_url, key_ciphertext, origin, enabled,
-               created_at)
-           VALUES (%s, %s, %s, %s, %s, 'environment', %s, %s)
+        """INSERT INTO connection AS c (organization_id, id, provider_id, base_url, key_ciphertext, key_hint, origin,
+               enabled, created_at)
+           VALUES (%s, %s, %s, %s, %s, %s, 'environment', %s, %s)
            ON CONFLICT (organization_id, provider_id) WHERE origin = 'environment' DO UPDATE
-           SET base_url = EXCLUDED.base_url, key_ciphertext = EXCLUDED.key_ciphertext, enabled = EXCLUDED.enabled""",
-        (organization_id, row.id, row.provider_id, row.base_url, row.key_ciphertext, row.enabled, now),
+           SET base_url = EXCLUDED.base_url, key_ciphertext = EXCLUDED.key_ciphertext, key_hint = EXCLUDED.key_hint,
+               enabled = EXCLUDED.enabled""",
+        (organization_id, row.id, row.provider_id, row.base_url, row.key_ciphertext, row.key_hint, row.enabled, now),
     )
 
 

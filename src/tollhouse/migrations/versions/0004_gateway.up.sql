@@ -105,6 +105,7 @@ CREATE TABLE request_content (
     created_at      timestamptz NOT NULL,
     PRIMARY KEY (organization_id, request_id)
 );
+CREATE INDEX request_content_created ON request_content (created_at);
 
 DO $$
 DECLARE

@@ -1,0 +1,53 @@
+// What the drivers of the JavaScript clients share; see driver.py, whose words these are.
+import { stdin, stdout } from "node:process";
+
+export const MODEL = "sandbox";
+export const MOST = 100; // output tokens
+
+export async function part() {
+  let read = "";
+  for await (const chunk of stdin) read += chunk;
+  return JSON.parse(read);
+}
+
+export function tell(told) {
+  stdout.write(JSON.stringify(told));
+}
+
+export function usage(given, inputName = "input_tokens", outputName = "output_tokens") {
+  return {
+    input: given?.[inputName] ?? null,
+    output: given?.[outputName] ?? null,
+    credits: given?.credits ?? null,
+    cost_usd: given?.cost_usd ?? null,
+  };
+}
+
+export async function refused(ask, mine) {
+  const told = {};
+  for (const [name, { key, model }] of Object.entries(mine.refusals)) {
+    const began = performance.now();
+    try {
+      await ask(key, model);
+      told[name] = { kind: null };
+    } catch (error) {
+      told[name] = { ...failureOf(error), seconds: (performance.now() - began) / 1000 };
+    }
+  }
+  return told;
+}
+
+// An error of one of the vendors' clients (they carry what stands under `error`), or one of the AI SDK (which carries
+// the body as text).
+export function failureOf(error) {
+  const given = error.responseBody ? JSON.parse(error.responseBody) : error.error;
+  const body = given?.error ?? given ?? {};
+  return {
+    kind: error.constructor.name,
+    status: error.status ?? error.statusCode ?? null,
+    code: body.code ?? null,
+    message: body.message ?? error.message,
+    request_id: error.requestID ?? error.responseHeaders?.["x-request-id"] ?? null,
+    hints: (body.metadata?.hints ?? []).map((hint) => hint.kind),
+  };
+}
