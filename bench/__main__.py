@@ -75,16 +75,12 @@ def _measure(targets: list[Target], options: argparse.Namespace) -> Rounds:
     for number in range(options.rounds):
         turn = number % len(targets)
         for scenario in options.scenarios:
-            for target in targets[turn:] + targets[:turn]:
-                if scenario.is_for(target.name):
-                    if not options.json:
-                        print(f"round {number + 1}: {scenario.name}, {target.name}", file=sys.stderr)
-                    runs = rounds.setdefault(scenario.name, {}).setdefault(target.name, [])
-                    runs.append(_load(scenario, target, options))
-    return {
-        name: {target.name: runs[target.name] for target in targets if target.name in runs}
-        for name, runs in rounds.items()
-    }
+            for target in filter(scenario.is_for, targets[turn:] + targets[:turn]):
+                if not options.json:
+                    print(f"round {number + 1}: {scenario.name}, {target.name}", file=sys.stderr)
+                runs = rounds.setdefault(scenario.name, {}).setdefault(target.name, [])
+                runs.append(_load(scenario, target, options))
+    return rounds
 
 
 def _load(scenario: Scenario, target: Target, options: argparse.Namespace) -> Measurement:

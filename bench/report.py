@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bench.server import Target
+
 PERCENTILES = ("p50", "p95", "p99")
 DIRECT = "direct"
 YARDSTICK = "pass-through"
@@ -28,8 +30,8 @@ class Scenario:
         amount = ["--rate", str(self.rate)] if self.rate else ["--concurrency", str(self.concurrency)]
         return ["--kind", self.kind, *amount]
 
-    def is_for(self, target: str) -> bool:
-        return self.beside is None or target == PRODUCT
+    def is_for(self, target: Target) -> bool:
+        return self.beside is None or target.name == PRODUCT
 
 
 SCENARIOS = (

@@ -116,7 +116,8 @@ class App:
     async def _home(self, send: Send) -> None:
         text = (
             f"Tollhouse {__version__}\n\n"
-            "Calls to models   POST /v1/chat/completions, GET /v1/models, GET /v1/key\n"
+            "Calls to models   POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/embeddings\n"
+            "What a key may    GET /v1/models, GET /v1/key, GET /v1/usage\n"
             "Own AI features   POST /api/ai/access-check, POST /api/credits/reservations\n"
             "Credits           GET /api/credits/balance, GET /api/credits/transactions\n"
             "All of /api       GET /openapi.json\n"

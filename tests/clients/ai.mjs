@@ -83,8 +83,7 @@ async function leave() {
   return seen;
 }
 
-const ask = (key, name) =>
-  generateText({ model: modelOf(key, name), maxOutputTokens: MOST, prompt: "Why?", maxRetries: 0 });
+const ask = (key, name) => generateText({ model: modelOf(key, name), maxOutputTokens: MOST, prompt: "Why?" });
 
 tell({
   plain: await plain(),

@@ -27,6 +27,7 @@ from typing import Any
 from tests.clients.conftest import LOCKED
 from tests.clients.watcher import Asked, Watcher
 from tests.house import House, Tenant
+from tollhouse.core.key import make_key
 
 ROOT = Path(__file__).parents[2]
 DRIVER_S = 60.0
@@ -95,7 +96,7 @@ async def cast(house: House) -> Cast:
         await house.organization(),
         await house.organization(),
         {
-            "wrong_key": ("th_test_" + "0" * 36, "sandbox"),
+            "wrong_key": (make_key("test", os.urandom(32)), "sandbox"),
             "no_credits": ((await house.organization("0")).key, "sandbox"),
             "locked": ((await house.organization()).key, LOCKED),
             "unknown": ((await house.organization()).key, "no-such-model"),

@@ -37,16 +37,17 @@ export async function refused(ask, mine) {
   return told;
 }
 
-// An error of one of the vendors' clients (they carry what stands under `error`), or one of the AI SDK (which carries
-// the body as text).
-export function failureOf(error) {
-  const given = error.responseBody ? JSON.parse(error.responseBody) : error.error;
-  const body = given?.error ?? given ?? {};
+// An error of one of the vendors' clients carries what stands under `error`; one of the AI SDK the whole body as text,
+// one of the SDK's streams is that part itself, and one after several tries holds the last.
+export function failureOf(failure) {
+  const error = failure.lastError ?? failure;
+  const given = error.responseBody ? JSON.parse(error.responseBody) : (error.error ?? error);
+  const body = given.error ?? given;
   return {
     kind: error.constructor.name,
     status: error.status ?? error.statusCode ?? null,
     code: body.code ?? null,
-    message: body.message ?? error.message,
+    message: body.message,
     request_id: error.requestID ?? error.responseHeaders?.["x-request-id"] ?? null,
     hints: (body.metadata?.hints ?? []).map((hint) => hint.kind),
   };

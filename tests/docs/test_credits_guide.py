@@ -38,6 +38,8 @@ def follow(
     [
         ("docs/credits.md", ("sh", "python", "text", "")),  # every block there is
         ("docs/operators.md", ("sh", "python", "text", "")),
+        ("docs/prices.md", ("sh", "python", "text", "")),
+        ("docs/providers.md", ("sh", "python", "text", "")),
         ("README.md", ("python",)),
     ],
 )

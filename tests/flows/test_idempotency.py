@@ -116,8 +116,9 @@ async def test_the_answer_is_kept_with_the_settlement_in_one_commit_and_told_wit
         again: Any = await teller.do(call(hers))
         assert again == Replayed(
             200,
-            {"said": "hello", "charged_micros": SANDBOX_PRICE, "available_micros": settled.available_micros},
-        )
+            {"said": "hello", "cost_nanos": settled.cost_nanos, "charged_micros": SANDBOX_PRICE,
+             "available_micros": settled.available_micros},
+        )  # fmt: skip
     assert await records(books, hers) == [(200, first.id)]
     assert await ledger(books, hers) == [("topup_purchase", 20 * CREDIT), ("ai_consumption", -SANDBOX_PRICE)]
 

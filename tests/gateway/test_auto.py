@@ -157,8 +157,10 @@ async def test_where_the_model_that_was_chosen_fails_the_default_answers(house: 
     tenant = await house.organization()
     provider.orders.extend(["sandbox:fault=status:500"] * 2)
     reply = await chat(house, tenant, COMPLEX)
-    assert answered_by(reply) == (FAST, f"fallback: {POWERFUL} did not answer")
-    assert await written(house, tenant) == [("auto", FAST, f"fallback: {POWERFUL} did not answer")]
+    model, reason = answered_by(reply)
+    assert model == FAST and reason is not None and reason.endswith(f"fallback: {POWERFUL} did not answer")
+    ((asked, answered, said),) = await written(house, tenant)
+    assert (asked, answered) == ("auto", FAST) and said.startswith("auto: complex") and said.endswith(reason)
     assert micros(reply.headers["x-credits-used"]) == due(FAST, provider.log[-1])
 
 
@@ -333,8 +335,9 @@ async def test_a_call_for_a_capability_is_held_and_charged_as_a_use_of_it(
         cost = due(model, provider.log[-1]) * multiplier
         assert told.counts.credits * 1_000_000 == cost == before - await house.balance(tenant)
     assert await house.rows(
-        "SELECT capability_id, quality_id, channel FROM request WHERE organization_id = %s ORDER BY id", tenant.id
-    ) == [("question_generation", "fast", "api"), ("question_generation", "enhanced", "api")]
+        "SELECT capability, quality, channel, messages FROM usage_event WHERE organization_id = %s ORDER BY id",
+        tenant.id,
+    ) == [("question_generation", quality, "capability", 0) for quality in ("fast", "enhanced")]
 
 
 async def test_without_a_quality_the_lowest_of_the_plan_is_taken(house: House) -> None:

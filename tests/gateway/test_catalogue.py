@@ -136,6 +136,8 @@ async def test_refusals_have_the_shape_of_the_dialect_that_is_spoken(house: Hous
         assert theirs.body["type"] == "error"
         assert theirs.body["error"]["type"] == kinds[status]
         assert theirs.body["error"]["message"] == reply.error["message"]
+        if method == "GET":
+            assert theirs.headers["request-id"] == theirs.headers["x-request-id"]
     vectors = await look(house, "/v1/models/text-embedding-3-small", tenant, **ANTHROPIC)
     assert vectors.status == 404
 

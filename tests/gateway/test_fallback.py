@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.conftest import Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
+from tests.gateway.answers import ROLE, STOP, piece, stream_of
 from tests.gateway.bill import LIST, assert_billed, assert_nothing_taken, exact
 from tests.gateway.calls import desk
 from tests.gateway.surfaces import SURFACES, Surface, Wish
@@ -268,10 +269,8 @@ async def test_an_empty_answer_is_an_answer_whatever_comes_after_it(
 ) -> None:
     """Once a client has been told that it is over, nobody begins anew."""
     tenant = await house.organization()
-    start = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
-    stop = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n"
-    spare.raw_answers.append(head + start + stop + b'data: {"error":{"message":"too late"}}\n\n')
+    late = b'data: {"error":{"message":"too late"}}\n\n'
+    spare.raw_answers.append(stream_of(piece(ROLE), piece(STOP), late))
     reply = await send(house, tenant, model=DEFAULT, stream=True)
     assert SURFACES[0].stream(reply.raw).text == ""
     assert spare.calls == 1
@@ -279,6 +278,34 @@ async def test_an_empty_answer_is_an_answer_whatever_comes_after_it(
 
 
 # ------------------------------------------------------------------------------------- what belongs to a model
+
+
+async def test_a_model_whose_limit_is_reached_stands_in_for_nobody(
+    house: House, wired: None, first: FakeProvider, spare: FakeProvider
+) -> None:
+    tenant = await house.organization()
+    rule = {"scope": "organization", "model": DEFAULT, "meter": "messages", "period": "day", "maximum": 1}
+    await house.order("POST", f"/organizations/{tenant.id}/limits", rule)
+    first.order = "sandbox:fault=status:500"
+    assert who(await send(house, tenant))[0] == DEFAULT
+    before = await house.balance(tenant)
+    refused = await send(house, tenant)
+    assert (refused.status, refused.error["code"]) == (502, "provider_error")
+    assert (first.calls, spare.calls, await house.balance(tenant)) == (4, 1, before)
+    assert [row[1] for row in await attempts(house, tenant)] == [ASKED, ASKED]
+
+
+async def test_a_model_that_has_not_what_was_asked_for_stands_in_for_nobody(
+    house: House, wired: None, first: FakeProvider, spare: FakeProvider
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    first.order = "sandbox:fault=status:500"
+    body = SURFACES[2].body(Wish(CALM, ASKED)) | {"top_k": 5}  # which OpenAI has not
+    refused = await house.call("POST", SURFACES[2].path, json=body, headers=tenant.headers)
+    assert (refused.status, refused.body["error"]["code"]) == (502, "provider_error")
+    assert (first.calls, spare.calls) == (2, 0)
+    await assert_nothing_taken(house, tenant, before)
 
 
 async def test_a_trial_message_is_given_back_when_another_model_answers(

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -74,9 +75,10 @@ async def post(
 
 
 def heard(surface: Surface, reply: Reply, stream: bool) -> Heard:
+    """Without the model's name: a stream has the vendor's name of it, told again ours."""
     assert reply.status == 200, reply.raw
     assert reply.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
-    return surface.stream(reply.raw) if stream else surface.plain(reply.body)
+    return replace(surface.stream(reply.raw) if stream else surface.plain(reply.body), model="")
 
 
 def code(reply: Reply) -> str:

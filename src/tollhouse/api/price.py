@@ -12,7 +12,7 @@ from tollhouse.api.body import Body, Moment, Note, OptionalIdempotencyKey, Posit
 from tollhouse.api.caller import Operator
 from tollhouse.api.state import Shared
 from tollhouse.core.errors import BadRequest
-from tollhouse.core.money import MICROS_PER_CREDIT, format_credits, format_usd
+from tollhouse.core.money import MICROS_PER_CREDIT, format_credits, format_usd, parse_usd
 from tollhouse.core.pricebook import format_factor, parse_factor
 from tollhouse.flows import price as flow
 from tollhouse.flows.once import Done, Once, Result

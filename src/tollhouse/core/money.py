@@ -46,7 +46,7 @@ def format_usd(nanos: int) -> str:
 def _units(text: str, places: int) -> int:
     """Digits, with at most so many decimals, as a whole number of the smallest unit."""
     whole, _, fraction = text.partition(".")
-    return int(whole) * 10**places + int(fraction.ljust(places, "0"))
+    return int(whole + fraction.ljust(places, "0"))
 
 
 def _decimal(units: int, places: int) -> str:

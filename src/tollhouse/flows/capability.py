@@ -101,7 +101,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One admitted call of a model. `judge` is told what was said and by whom; it is asked before the settlement, whose commit also keeps what it says when there is a `once`."""
+    """One admitted call of a model. `judge` is told what was said and by whom; it is asked before the settlement, whose
+    commit also keeps what it says when there is a `once`."""
 
     admitted: Admitted
     messages: list[Message]
@@ -231,8 +232,8 @@ def judge(
         kept = {"code": refusal.code, "message": str(refusal), "details": refusal.details(), "hints": []}
         return Judged(refusal.status, {"refusal": kept}, refusal)
     ran = Ran(
-        admitted.id, capability.id, terms.quality.id, candidate.model.id, answer, usage.input_tokens, usage.output_tokens,
-        admitted.amount_micros, charged,
+        admitted.id, capability.id, terms.quality.id, candidate.model.id, answer, usage.input_tokens,
+        usage.output_tokens, admitted.amount_micros, charged,
     )  # fmt: skip
     return Judged(STATUS_RAN, msgspec.to_builtins(ran), None)
 

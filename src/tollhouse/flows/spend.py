@@ -22,7 +22,7 @@ from tollhouse.flows.answer import answer
 from tollhouse.flows.batch import load, write
 from tollhouse.flows.operation import Admit, Admitted, AnyOperation, Operation, Outcome, Release, Result
 from tollhouse.store.account import GRANTS_READ
-from tollhouse.store.db import TellerTx
+from tollhouse.store.db import UNAVAILABLE, TellerTx
 from tollhouse.store.exchange import connect_teller, disconnect_teller
 
 BATCH_MAX = 512
@@ -96,7 +96,7 @@ class Teller:
             return
         try:
             answers = await self._attempt(batch)
-        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+        except UNAVAILABLE as error:
             await self._disconnect()
             log.warning("teller: the database does not answer", error=str(error).strip(), operations=len(batch))
             answers = [Overloaded("The database does not answer at the moment; try again shortly.") for _ in batch]
@@ -137,7 +137,7 @@ class Teller:
                 continue
             try:
                 await write(tx, batch)
-            except (psycopg.OperationalError, psycopg.InterfaceError, OSError):
+            except UNAVAILABLE:
                 # the reply to the commit may be lost: what was admitted is refused now, and so nobody calls it
                 for operation, found in zip(operations, answers, strict=True):
                     self._take_back(operation, found)

@@ -211,12 +211,12 @@ class Call(ABC):
 
     async def _pass(self, failed: AttemptFailed) -> None:
         """On to the next candidate; the failure when there is none, or nobody waits any more."""
-        await self._pause(None)
         while failed.others and self._may_go_on():
             following = self._following()
             if following is None:
                 break
             self.candidate, self._body = following
+            await self._pause(None)
             try:
                 await self._record(self._failed(failed))
             except LimitExceeded:

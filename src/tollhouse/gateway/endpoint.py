@@ -8,7 +8,7 @@ from hashlib import sha256
 from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.access import LimitState
-from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, CreditsWant, Size, Want
+from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Channel, CreditsWant, Size, Want
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import Scope as KeyScope
 from tollhouse.core.key import end_user_id
@@ -89,12 +89,14 @@ class Endpoint:
         exchange = self._read_body(raw, int(self._state.clock().timestamp()))
         organization_id = identity.organization_id
         user, key = _end_user(scope), _idempotency_key(scope)
+        want = self._want(scope, exchange)
+        channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
         ask = Ask(
             organization_id=organization_id,
             key_id=identity.key_id,
             subject_id=organization_id if user is None else end_user_id(organization_id, user),
-            channel="api",
-            want=self._want(scope, exchange),
+            channel=channel,
+            want=want,
             needs=GATEWAY if user is None else ON_BEHALF,
         )
         once = None if key is None else Once(self._path, key, _hash(raw, scope))
@@ -107,6 +109,8 @@ class Endpoint:
         fallback = _fallback(scope)
         capability, quality = header(scope, b"x-tollhouse-capability"), header(scope, b"x-tollhouse-quality")
         if capability is not None:
+            if exchange.answers > 1:
+                raise BadRequest("A use of a capability has one answer. Leave `n` out.", "n")
             model_id = None if exchange.model == AUTO else exchange.model
             return CapabilityWant(capability, quality, size, model_id)
         if quality is not None:
@@ -154,6 +158,7 @@ class Endpoint:
         answer = None if once is None else known.under(once)
         settle = Settle(admitted.organization_id, admitted.id, known.usage, Outcome("done"), by, answer)
         settled = await self._state.teller.do(settle)
+        await self._state.pumps.keeper.keep_content(admitted, exchange, known.whole)
         headers = [*admission_headers(admitted), (b"x-tollhouse-cache", b"hit")]
         await self._tell(send, exchange, known.charged(settled), headers)
 
@@ -223,16 +228,24 @@ def _hash(raw: bytes, scope: Scope) -> bytes:
 def call_headers(call: Call) -> Headers:
     """The headers of API.md of a call that is over or on its way, with the model that really answers."""
     headers = admission_headers(call.admitted)
-    first = call.admitted.admission.terms.candidates[0]
+    terms = call.admitted.admission.terms
+    first = terms.candidates[0]
     if call.candidate.model is not first.model or call.candidate.route != first.route:
         changed = {
             b"x-tollhouse-model": call.candidate.model.id,
             b"x-tollhouse-provider": call.candidate.route.provider_id,
-            b"x-tollhouse-reason": f"fallback: {first.model.id} did not answer",
+            b"x-tollhouse-reason": "; ".join(
+                filter(None, (terms.reason, f"fallback: {first.model.id} did not answer"))
+            ),
         }
         headers = [one for one in headers if one[0] not in changed]
-        headers += [(name, value.encode()) for name, value in changed.items()]
+        headers += [(name, _line(value)) for name, value in changed.items()]
     return headers
+
+
+def _line(text: str) -> bytes:
+    """As the value of a header, which is one line of Latin letters."""
+    return "".join(one if one.isprintable() else " " for one in text).encode("latin-1", "replace")
 
 
 def admission_headers(admitted: Admitted) -> Headers:
@@ -246,7 +259,7 @@ def admission_headers(admitted: Admitted) -> Headers:
         (b"x-credits-reserved", format_credits(admitted.amount_micros).encode()),
     ]
     if terms.reason is not None:
-        headers.append((b"x-tollhouse-reason", terms.reason.encode("latin-1", "replace")))
+        headers.append((b"x-tollhouse-reason", _line(terms.reason)))
     if admission.trial_remaining is not None:
         headers.append((b"x-trial-remaining", str(admission.trial_remaining).encode()))
     headers += _limit_headers(b"requests", admission.messages, admitted.created_at)

@@ -30,6 +30,7 @@ from tollhouse.gateway.dialect import (
     messages,
     messages_answer,
     messages_stream,
+    responses,
 )
 from tollhouse.gateway.dialect.collect import Collector
 from tollhouse.gateway.dialect.meter import count_text
@@ -56,6 +57,19 @@ SHARED = {
     messages.SURFACE.name: Shared("anthropic", lambda usage: messages_stream.Same(), messages_answer.read_plain,
                                   messages_answer.count_plain),
 }  # fmt: skip
+
+
+# What a translation calls otherwise than the client did.
+OWN_NAMES = {
+    (messages.SURFACE.name, "stop"): "stop_sequences",
+    (messages.SURFACE.name, "parallel_tool_calls"): "tool_choice.disable_parallel_tool_use",
+    (messages.SURFACE.name, "response_format"): "output_config.format",
+    (messages.SURFACE.name, "reasoning_effort"): "thinking",
+    (responses.SURFACE.name, "logprobs"): "top_logprobs",
+    (responses.SURFACE.name, "response_format"): "text.format",
+    (responses.SURFACE.name, "reasoning_effort"): "reasoning.effort",
+    (responses.SURFACE.name, "messages"): "input",
+}
 
 
 def protocol_of(route: Route) -> str:
@@ -170,7 +184,13 @@ class Chat(Exchange):
         if self._shared(protocol) is not None:
             native: Native = self.wanted  # type: ignore[assignment]  # what SHARED names is one
             return native.native(name, candidate.output_tokens)
-        return WIRES[protocol].request(self.prompt, name, candidate.output_tokens)
+        try:
+            return WIRES[protocol].request(self.prompt, name, candidate.output_tokens)
+        except BadRequest as error:
+            own = OWN_NAMES.get((self.surface.name, error.field or ""))
+            if own is None:
+                raise
+            raise BadRequest(str(error).replace(f"`{error.field}`", f"`{own}`"), own) from None
 
     def relay(self, candidate: Candidate) -> Relay:
         protocol = protocol_of(candidate.route)

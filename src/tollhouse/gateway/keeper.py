@@ -1,6 +1,7 @@
 """What organisations have chosen to keep: answers to be given again, and prompts and answers to be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 
@@ -47,22 +48,39 @@ class Keeper:
     async def keep(
         self, admitted: Admitted, candidate: Candidate, exchange: Chat, whole: Callable[[], Whole], usage: Usage
     ) -> None:
-        """Keeps what the organisation has chosen to keep. The call is settled before: what fails here loses nothing.
-        What another model said in the place of the one that was asked is not given again."""
-        keeps, organization_id, now = admitted.keeps, admitted.organization_id, self._clock()
+        """Keeps what the organisation has chosen to keep. What another model said in the place of the one that was
+        asked is not given again."""
+        keeps, organization_id = admitted.keeps, admitted.organization_id
         if keeps.cache_ttl_s is None and not keeps.stores_content:
             return
-        try:
-            answer = msgspec.to_builtins(kept.Kept(candidate.model.id, exchange.created, usage, whole=whole()))
+        with _nothing_lost(admitted):
+            said = whole()
+            await self.keep_content(admitted, exchange, said)
+            if keeps.cache_ttl_s is not None and candidate.model.id == admitted.admission.terms.model.id:
+                answer = msgspec.to_builtins(kept.Kept(candidate.model.id, exchange.created, usage, whole=said))
+                key = _key(exchange, candidate.model.id)
+                async with self._db.tenant(organization_id) as tx:
+                    now, ttl_s = self._clock(), keeps.cache_ttl_s
+                    await kept_answer.keep(tx, organization_id, key, candidate.model.id, answer, now, ttl_s)
+
+    async def keep_content(self, admitted: Admitted, exchange: Exchange, whole: Whole | None) -> None:
+        """Stores the prompt and the answer, if the organisation wants that."""
+        if not admitted.keeps.stores_content or whole is None:
+            return
+        organization_id = admitted.organization_id
+        with _nothing_lost(admitted):
+            prompt, answer = msgspec.json.decode(exchange.raw), msgspec.to_builtins(whole)
             async with self._db.tenant(organization_id) as tx:
-                if keeps.stores_content:
-                    prompt = msgspec.json.decode(exchange.raw)
-                    await content.keep(tx, organization_id, admitted.id, prompt, answer["whole"], now)
-                if keeps.cache_ttl_s is not None and candidate.model.id == admitted.admission.terms.model.id:
-                    key = _key(exchange, admitted.admission.terms.model.id)
-                    await kept_answer.keep(tx, organization_id, key, candidate.model.id, answer, now, keeps.cache_ttl_s)
-        except Exception as error:
-            log.warning("an answer was not kept", request=str(admitted.id), error=repr(error))
+                await content.keep(tx, organization_id, admitted.id, prompt, answer, self._clock())
+
+
+@contextmanager
+def _nothing_lost(admitted: Admitted) -> Iterator[None]:
+    """The call is settled before: whatever fails here is told to the operator, and to nobody else."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("an answer was not kept", request=str(admitted.id), error=repr(error))
 
 
 def _key(exchange: Chat, model_id: str) -> bytes:

@@ -25,7 +25,8 @@ def looked_up(state: State, look: Look) -> Handler:
     the client speaks."""
 
     async def handler(request: Request) -> Response:
-        headers = {"x-request-id": str(ordered_id(state.clock(), os.urandom(10)))}
+        id_ = str(ordered_id(state.clock(), os.urandom(10)))
+        headers = {"x-request-id": id_} | ({"request-id": id_} if speaks_anthropic(request.scope) else {})
         try:
             credential = credential_of(request.scope["headers"])
             caller = await authenticate(state.db, state.keyring, credential, state.clock())

@@ -5,14 +5,17 @@ from contextlib import asynccontextmanager
 from typing import LiteralString, NewType
 from uuid import UUID
 
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, InterfaceError, OperationalError
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from tollhouse.core.errors import Overloaded
 
 Connection = AsyncConnection[TupleRow]
+# The database cannot be reached, went away, or takes no writes since another server is the primary now.
+UNAVAILABLE = (OperationalError, InterfaceError, ReadOnlySqlTransaction, OSError)
 # One tenant's rows, by row-level security; reads and plain writes of people and pages.
 TenantTx = NewType("TenantTx", Connection)
 # The money tables across tenants, and nothing else.
@@ -88,7 +91,7 @@ async def _transaction(pool: AsyncConnectionPool[Connection]) -> AsyncIterator[C
     try:
         async with pool.connection() as connection:
             yield connection
-    except (PoolTimeout, OperationalError) as error:
+    except (PoolTimeout, OperationalError, ReadOnlySqlTransaction) as error:
         raise Overloaded(
             "The database does not answer at the moment. Try again shortly; what changes something, with the same "
             "Idempotency-Key: whether this request did is not known."

@@ -7,18 +7,20 @@ import msgspec
 from tollhouse.core.errors import TollhouseError
 
 _TYPES = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 404: "not_found_error",
-          429: "rate_limit_error", 413: "invalid_request_error", 400: "invalid_request_error"}  # fmt: skip
+          429: "rate_limit_error"}  # fmt: skip
 
 
 def error_body(error: TollhouseError) -> bytes:
     """A refusal in OpenAI's shape; what API.md adds to it stands under `metadata`."""
     details = error.details()
-    hints = [{name: value for name, value in (("kind", hint.kind), ("price_cents", hint.price_cents), ("at", hint.at))
-              if value is not None} for hint in error.hints()]  # fmt: skip
+    hints = [
+        {name: getattr(hint, name) for name in ("kind", "price_cents", "at", "plan") if getattr(hint, name) is not None}
+        for hint in error.hints()
+    ]
     metadata = {name: value for name, value in details.items() if value is not None and name != "field"}
     fields: dict[str, Any] = {
         "message": str(error),
-        "type": _TYPES.get(error.status, "api_error"),
+        "type": _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error"),
         "param": details.get("field"),
         "code": error.code,
     }

@@ -353,11 +353,7 @@ def error_body(error: TollhouseError) -> bytes:
     """A refusal in Anthropic's shape; what API.md adds to it stands under `error.metadata`."""
     metadata: dict[str, Any] = {name: value for name, value in error.details().items() if value is not None}
     hints = [
-        {
-            name: value
-            for name, value in (("kind", hint.kind), ("price_cents", hint.price_cents), ("at", hint.at))
-            if value is not None
-        }
+        {name: getattr(hint, name) for name in ("kind", "price_cents", "at", "plan") if getattr(hint, name) is not None}
         for hint in error.hints()
     ]
     if hints:
