@@ -14,6 +14,7 @@ from bench.report import Measurement, Rounds, Scenario
 from bench.server import NotReady, Servers, Target
 
 MODEL = "gpt-4o-mini"
+QUICK_S = 0.7
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="whose medians are shown (default 3)")
     parser.add_argument("--only", default="", help="only scenarios whose name holds this, and what they need beside")
-    parser.add_argument("--quick", action="store_true", help="one round of one second each")
+    parser.add_argument("--quick", action="store_true", help=f"one round of {QUICK_S} s each")
     parser.add_argument("--json", action="store_true", help="print the line of JSON only")
     parser.add_argument("--model", default=MODEL, help=f"of the catalogue, served by OpenAI (default {MODEL})")
     parser.add_argument("--without-tollhouse", action="store_true", help="measure the rig and the pass-through only")
@@ -46,7 +47,7 @@ def _options() -> argparse.Namespace:
         names = "; ".join(scenario.name for scenario in report.SCENARIOS)
         parser.error(f"no scenario's name holds {options.only!r}. There are: {names}")
     if options.quick:
-        options.seconds, options.rounds = 1.0, 1
+        options.seconds, options.rounds = QUICK_S, 1
     return options
 
 

@@ -28,7 +28,7 @@ class Kind:
     usage: bytes
     piece: bytes = b""
     pieces: int = 0
-    end: bytes = b"}"
+    end: bytes = b""
 
     def request(self, key: str, model: str) -> bytes:
         """The request that is sent again and again."""

@@ -34,12 +34,14 @@ def main() -> int:
     found: dict[str, Any] = {}
     try:
         if options.calls:
+            _say(f"{options.calls} plain calls at each target", options)
             with _serving(GAP_MS) as targets:
-                found["calls"] = {target.name: _calls(target, options) for target in targets}
+                found["calls"] = {target.name: over_calls(target, options.calls) for target in targets}
         if options.streams:
+            _say(f"{options.streams} streams of {CHUNKS * options.gap_ms / 1000:g} s at each target", options)
             allow_open_files(2 * options.streams + OTHER_FILES)
             with _serving(options.gap_ms) as targets:
-                found["streams"] = {target.name: _streams(target, options) for target in targets}
+                found["streams"] = {target.name: with_streams(target, options.streams) for target in targets}
     except NotReady as problem:
         print(f"The benchmark could not run: {problem}", file=sys.stderr)
         return 1
@@ -63,6 +65,11 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def _say(text: str, options: argparse.Namespace) -> None:
+    if not options.json:
+        print(text, file=sys.stderr)
+
+
 @contextmanager
 def _serving(gap_ms: float) -> Iterator[list[Target]]:
     """The pass-through and Tollhouse, both fresh, before the same provider. Proves the ledger when all went well."""
@@ -77,24 +84,21 @@ def _serving(gap_ms: float) -> Iterator[list[Target]]:
             servers.stop()
 
 
-def _calls(target: Target, options: argparse.Namespace) -> dict[str, Any]:
+def over_calls(target: Target, count: int) -> dict[str, Any]:
     """Resident memory in MB after each tenth of the calls, and by how much it grew since it was warm."""
-    _say(f"{options.calls} plain calls, {target.name}", options)
-    resident = _load(target, "--calls", options.calls)["resident"]
+    resident = _load(target, "--calls", count)["resident"]
     warm, last = resident[WARM_TENTHS - 1], resident[-1]
     return {"resident_mb": [size / 1e6 for size in resident], "growth_percent": 100 * (last - warm) / warm}
 
 
-def _streams(target: Target, options: argparse.Namespace) -> dict[str, float]:
-    seconds = CHUNKS * options.gap_ms / 1000
-    _say(f"{options.streams} streams of {seconds:.0f} s, {target.name}", options)
-    found = _load(target, "--streams", options.streams)
-    each_kb = (found["open"] - found["before"]) / options.streams / 1e3
+def with_streams(target: Target, count: int) -> dict[str, Any]:
+    """Resident memory before and while so many streams are open, and what each of them takes."""
+    found = _load(target, "--streams", count)
     return {
-        "count": options.streams,
+        "count": count,
         "before_mb": found["before"] / 1e6,
         "open_mb": found["open"] / 1e6,
-        "each_kb": each_kb,
+        "each_kb": (found["open"] - found["before"]) / count / 1e3,
     }
 
 
@@ -106,11 +110,6 @@ def _load(target: Target, what: str, count: int) -> dict[str, Any]:
         raise NotReady(f"{what[2:]} at {target.name}: {done.stderr.decode(errors='replace').strip()}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def _say(text: str, options: argparse.Namespace) -> None:
-    if not options.json:
-        print(text, file=sys.stderr)
 
 
 def goals(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -53,6 +53,11 @@ async def change(client: Api, statement: str) -> None:
         await connection.execute(statement.encode())
 
 
+async def rest(client: Api) -> None:
+    """What failed until now counts no more: a connection that was changed begins anew, with a closed breaker."""
+    await change(client, "UPDATE connection SET priority = (priority + 1) % 1000")
+
+
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while True:
@@ -304,19 +309,22 @@ FAULTS = [
 async def test_a_provider_that_fails_before_its_answer_costs_nothing_and_the_key_may_be_used_again(
     client: Api, connected: Api, provider: FakeProvider, subtests: pytest.Subtests, real: bool
 ) -> None:
-    house, calls = connected if real else client, provider.calls
+    house = connected if real else client
     organization_id, key = await tenant(house)
     for fault, status in FAULTS:
         with subtests.test(fault=fault):
-            body = {"text": f"good sandbox:fault={fault} "}
+            await rest(house)
+            body, calls = {"text": f"good sandbox:fault={fault} "}, provider.calls
             reply = await house.call("POST", POLISH, body, key=key, Idempotency_Key="k1")
             assert (reply.status, reply.body["code"]) == (status, "provider_error"), reply.text
             await assert_nothing_taken(house, organization_id, key, "525")
+            asked = 1 if fault == "garbage" else 2  # what has been answered is not asked for a second time
+            assert provider.calls == calls + (asked if real else 0)
+    await rest(house)
     if real:
         says(provider, json.dumps(POLISHED))
     reply = await house.call("POST", POLISH, {"text": "good"}, key=key, Idempotency_Key="k1")
     assert reply.status == 200 and "idempotent-replayed" not in reply.headers
-    assert provider.calls == calls + (len(FAULTS) + 1 if real else 0)
 
 
 INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {

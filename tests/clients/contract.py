@@ -20,8 +20,10 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.clients.conftest import LOCKED
@@ -31,6 +33,7 @@ from tollhouse.core.key import make_key
 
 ROOT = Path(__file__).parents[2]
 DRIVER_S = 60.0
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 TEXTS = {
     "plain": "Why is the sky blue? sandbox:tokens=12",
     "tools": "How is the weather, and how late is it? sandbox:tools=2",
@@ -96,7 +99,7 @@ async def cast(house: House) -> Cast:
         await house.organization(),
         await house.organization(),
         {
-            "wrong_key": (make_key("test", os.urandom(32)), "sandbox"),
+            "wrong_key": (make_key("test", os.urandom(64)), "sandbox"),
             "no_credits": ((await house.organization("0")).key, "sandbox"),
             "locked": ((await house.organization()).key, LOCKED),
             "unknown": ((await house.organization()).key, "no-such-model"),
@@ -115,26 +118,27 @@ async def take_turn(house: House, watcher: Watcher, words: list[str], folder: Pa
         "texts": TEXTS,
         "tools": TOOLS,
         "refusals": {case: {"key": key, "model": model} for case, (key, model) in who.refused.items()},
-        "embedding_model": "text-embedding-3-small",
     }
     told = json.loads(await run(words, folder, json.dumps(part).encode()))
     keys = [who.tenant.key, who.leaving.key, *(key for key, _ in who.refused.values())]
     return Turn(who, told, {key: watcher.by(key) for key in keys})
 
 
-async def run(words: list[str], folder: Path, given: bytes = b"", **settings: str) -> bytes:
+async def run(words: list[str], folder: Path, given: bytes = b"", settings: Mapping[str, str] = NO_SETTINGS) -> bytes:
     """What a program printed; the test fails, with what it complained of, when it did not end well."""
-    status, said, complaint = await attempt(words, folder, given, **settings)
+    status, said, complaint = await attempt(words, folder, given, settings)
     assert status == 0, complaint.decode()
     return said
 
 
-async def attempt(words: list[str], folder: Path, given: bytes = b"", **settings: str) -> tuple[int, bytes, bytes]:
-    """Exit status, standard output, standard error. Nothing of the machine's own settings of clients reaches it."""
+async def attempt(
+    words: list[str], folder: Path, given: bytes = b"", settings: Mapping[str, str] = NO_SETTINGS
+) -> tuple[int, bytes, bytes]:
+    """Exit status, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
         *words,
         cwd=folder,
-        env=_environment() | settings,
+        env=environment() | dict(settings),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -155,7 +159,8 @@ def python(module: str, *words: str) -> list[str]:
     return [sys.executable, "-m", f"tests.clients.{module}", *words]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The machine's, without what is meant for clients or for Tollhouse."""
     foreign = ("OPENAI_", "ANTHROPIC_", "LANGCHAIN_", "LANGSMITH_", "LLM_", "TOLLHOUSE_", "HTTP_", "HTTPS_", "ALL_")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     return kept | {"PYTHONPATH": str(ROOT / "src"), "NO_PROXY": "127.0.0.1"}

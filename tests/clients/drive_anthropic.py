@@ -1,4 +1,4 @@
-"""anthropic-python: messages, streams of them, counting, models."""
+"""anthropic-python: messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from tests.clients.driver import MODEL, MOST, Part, failure_of, part, refused, t
 
 def main() -> None:
     mine = part()
-    client = anthropic.Anthropic(base_url=mine.url, api_key=mine.key)
-    messages = Messages(client, mine)
+    messages = Messages(anthropic.Anthropic(base_url=mine.url, api_key=mine.key), mine)
     tell(
         {
             "plain": messages.plain(),
@@ -22,10 +21,8 @@ def main() -> None:
             "tools": messages.tools(),
             "tools_stream": messages.tools_stream(),
             "broken": messages.broken(),
-            "left": leave(anthropic.Anthropic(base_url=mine.url, api_key=mine.leaving_key), mine),
+            "left": messages.leave(),
             "refusals": refused(messages.ask, mine, anthropic.APIError),
-            "count": client.messages.count_tokens(model=MODEL, messages=_user(mine.texts["plain"])).input_tokens,
-            "models": models(client),
         }
     )
 
@@ -40,9 +37,7 @@ class Messages:
         ]
 
     def plain(self) -> dict[str, Any]:
-        answer = self._client.messages.create(
-            model=MODEL, messages=_user(self._part.texts["plain"]), max_tokens=MOST
-        )
+        answer = self._client.messages.create(model=MODEL, messages=_user(self._part.texts["plain"]), max_tokens=MOST)
         return {"text": _text(answer), "usage": driver.usage(answer.usage)}
 
     def stream(self) -> dict[str, Any]:
@@ -103,25 +98,21 @@ class Messages:
             return {"text": said, "failure": failure_of(error)}
         return {"text": said, "failure": None}
 
+    def leave(self) -> int:
+        """Goes away after a few pieces; how many it got."""
+        seen = 0
+        with self._client.with_options(api_key=self._part.leaving_key).messages.stream(
+            model=MODEL, messages=_user(self._part.texts["left"]), max_tokens=MOST
+        ) as stream:
+            for _ in stream.text_stream:
+                seen += 1
+                if seen == 3:
+                    break
+        return seen
+
     def ask(self, key: str, model: str) -> object:
         client = self._client.with_options(api_key=key)
         return client.messages.create(model=model, messages=_user("Why?"), max_tokens=MOST)
-
-
-def leave(client: anthropic.Anthropic, mine: Part) -> int:
-    """Goes away after a few pieces; how many it got."""
-    seen = 0
-    with client.messages.stream(model=MODEL, messages=_user(mine.texts["left"]), max_tokens=MOST) as stream:
-        for _ in stream.text_stream:
-            seen += 1
-            if seen == 3:
-                break
-    return seen
-
-
-def models(client: anthropic.Anthropic) -> dict[str, Any]:
-    listed = [model.id for model in client.models.list()]
-    return {"listed": listed, "one": client.models.retrieve(MODEL).id}
 
 
 def _user(text: str) -> list[MessageParam]:

@@ -13,6 +13,7 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from tests.clients import driver
 from tests.clients.driver import MODEL, MOST, Part, failure_of, part, refused, tell
@@ -43,7 +44,7 @@ def of_openai(mine: Part) -> Make:
 
     def make(key: str, model: str) -> BaseChatModel:
         return ChatOpenAI(
-            base_url=mine.v1, api_key=lambda: key, model=model, max_completion_tokens=MOST, stream_usage=True
+            base_url=mine.v1, api_key=SecretStr(key), model=model, max_completion_tokens=MOST, stream_usage=True
         )
 
     return make
@@ -52,7 +53,12 @@ def of_openai(mine: Part) -> Make:
 def of_anthropic(mine: Part) -> Make:
     def make(key: str, model: str) -> BaseChatModel:
         return ChatAnthropic(
-            anthropic_api_url=mine.url, anthropic_api_key=key, model_name=model, max_tokens_to_sample=MOST
+            base_url=mine.url,
+            api_key=SecretStr(key),
+            model_name=model,
+            max_tokens_to_sample=MOST,
+            timeout=None,
+            stop=None,
         )
 
     return make

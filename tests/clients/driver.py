@@ -29,7 +29,6 @@ class Part:
     texts: dict[str, str]
     tools: list[dict[str, Any]]
     refusals: dict[str, dict[str, str]]
-    embedding_model: str
 
     @property
     def v1(self) -> str:

@@ -1,4 +1,4 @@
-"""The JavaScript clients as `package-lock.json` names them, installed outside the checkout and kept for the next time."""
+"""The JavaScript clients of `package-lock.json`, installed outside the checkout and kept for the next time."""
 
 from __future__ import annotations
 

@@ -46,10 +46,11 @@ class Client:
     obeys: bool = True
 
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 SUMMED, STREAMED = frozenset({"tools_stream"}), frozenset({"stream", "tools_stream"})
 CLIENTS = (
     Client("openai-python", ("drive_openai",), "python", CHAT),
+    Client("openai-python-responses", ("drive_responses",), "python", RESPONSES),
     Client("anthropic-python", ("drive_anthropic",), "python", MESSAGES, SUMMED),
     Client("langchain-openai", ("drive_langchain", "openai"), "python", CHAT, STREAMED),
     Client("langchain-anthropic", ("drive_langchain", "anthropic"), "python", MESSAGES, STREAMED),
@@ -70,9 +71,7 @@ class Played:
         return self.turn.told
 
 
-@pytest_asyncio.fixture(
-    scope="package", loop_scope="package", params=CLIENTS, ids=[client.name for client in CLIENTS]
-)
+@pytest_asyncio.fixture(scope="package", loop_scope="package", params=CLIENTS, ids=[client.name for client in CLIENTS])
 async def played(request: pytest.FixtureRequest, house: House, watcher: Watcher) -> AsyncIterator[Played]:
     client: Client = request.param
     if client.language == "python":
@@ -120,9 +119,7 @@ async def test_tools_are_called_together_and_their_results_lead_to_an_answer(pla
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-async def test_a_refusal_arrives_with_its_code_its_sentence_and_what_would_help(
-    played: Played, case: str
-) -> None:
+async def test_a_refusal_arrives_with_its_code_its_sentence_and_what_would_help(played: Played, case: str) -> None:
     told, client = played.told["refusals"][case], played.client
     assert (told["status"], told["code"], told["hints"]) == (*REFUSALS[case], HINTS[case])
     assert len(told["message"]) > 20 and told["message"].endswith(".")

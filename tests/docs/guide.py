@@ -101,7 +101,7 @@ class Reader:
             {
                 name: text
                 for name, text in self.terminal.exported().items()
-                if name.startswith(("TOLLHOUSE_", "OPENAI_"))
+                if name.startswith(("TOLLHOUSE_", "OPENAI_", "ANTHROPIC_"))
             }
         )
         code = compile("\n" * (block.line - 1) + self._filled_in(block.text), str(self.page), "exec")

@@ -14,8 +14,11 @@ from tests.house import fresh_house
 
 ROOT = Path(__file__).parents[2]
 START = "make up\n"  # what the test does in its own way
-OURS = ("TOLLHOUSE_", "OPENAI_")
-EXPORTED = ("TOLLHOUSE_URL", "TOLLHOUSE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY")
+OURS = ("TOLLHOUSE_", "OPENAI_", "ANTHROPIC_")
+EXPORTED = (
+    "TOLLHOUSE_URL", "TOLLHOUSE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_API_KEY",
+)  # fmt: skip
 
 
 def follow(
@@ -37,6 +40,7 @@ def follow(
     ("page", "kinds"),
     [
         ("docs/credits.md", ("sh", "python", "text", "")),  # every block there is
+        ("docs/gateway.md", ("sh", "python", "text", "")),
         ("docs/operators.md", ("sh", "python", "text", "")),
         ("docs/prices.md", ("sh", "python", "text", "")),
         ("docs/providers.md", ("sh", "python", "text", "")),

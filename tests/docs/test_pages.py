@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tollhouse.core import errors
+from tollhouse.gateway.routes import LOOKED_UP, SURFACES
 from tollhouse.store.proof import INVARIANTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+OF_THE_API = {"invalid_answer"}  # codes that no call of the gateway meets
 AUDIT_CHAIN = 16  # proved by a program, not by a query
 HELD_BY_THE_PROOF = {one.number for one in INVARIANTS} | {AUDIT_CHAIN}
 
@@ -51,3 +54,16 @@ def test_the_guarantees_are_checked_by_invariants_that_there_are() -> None:
         int(number) for found in re.findall(r"; ([\d, ]+) \|$", text, re.MULTILINE) for number in found.split(",")
     }
     assert numbers and numbers <= HELD_BY_THE_PROOF
+
+
+def test_the_page_of_the_gateway_has_every_path_and_every_code_with_its_status() -> None:
+    text = (ROOT / "docs" / "gateway.md").read_text()
+    for path in (*LOOKED_UP, *(surface.path for surface in SURFACES)):
+        assert f"`{path}`" in text or f"`GET {path}`" in text or f"`POST {path}`" in text, path
+    rows = re.findall(r"^\| ([\d, ]+) \| ([^|]*) \|", text, re.MULTILINE)
+    told = {(int(status), code) for statuses, codes in rows for status in statuses.split(",")
+            for code in re.findall(r"`(\w+)`", codes)}  # fmt: skip
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.TollhouseError)]
+    codes = {(one.status, one.code) for one in kinds if one.code != errors.TollhouseError.code}
+    assert {(status, code) for status, code in codes if code not in OF_THE_API} <= told
+    assert {code for _, code in told} <= {code for _, code in codes}

@@ -109,6 +109,30 @@ async def checkpoints(house: House, tenant: Tenant, count: int) -> dict[Any, int
             await asyncio.sleep(0.1)
 
 
+async def test_a_process_that_stands_still_beyond_its_lease_charges_nothing_a_second_time(
+    cluster: Cluster, seeded_template: SeededTemplate
+) -> None:
+    """A worker closes its calls meanwhile; when it goes on, its own settlements find them closed."""
+    async with fresh_house(cluster, seeded_template) as house, Program(house.database_url, "worker") as worker:
+        tenant = await house.organization()
+        before = await house.balance(tenant)
+        listeners = [Listener(house, tenant, "sandbox:tokens=40 sandbox:delay=40") for _ in range(5)]
+        await all_begun(listeners)
+        house.server.signal(signal.SIGSTOP)
+        ahead = (LEASE + timedelta(seconds=1)) // timedelta(microseconds=1)
+        await house.change("UPDATE organization SET clock_offset_micros = %s WHERE id = %s", ahead, tenant.id)
+        assert await house.quiet(tenant, 5, seconds=20) == [("incomplete", False)] * 5
+        charged = await house.usage(tenant)
+        assert all(row[2] and row[3] == charge(MODEL, row[0], row[1]) for row in charged)
+        house.server.signal(signal.SIGCONT)
+        await asyncio.gather(*(one.task for one in listeners))
+        assert all(events(one.raw)[-1] == b"[DONE]" for one in listeners)
+        assert await house.usage(tenant) == charged
+        assert before - await house.balance(tenant) == sum(row[3] for row in charged)
+        assert (await house.chat(tenant, ask("sandbox:tokens=1"))).status == 200
+        assert await worker.stop() == 0, worker.said()
+
+
 async def test_sigterm_lets_running_calls_finish_and_takes_no_new_ones(
     cluster: Cluster, seeded_template: SeededTemplate
 ) -> None:

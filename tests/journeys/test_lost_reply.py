@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from tests.conftest import SMALL, TEST_POLICY, Cluster, SeededTemplate, private_folder
 from tests.fake_provider import FakeProvider
+from tests.gateway.connected import rest
 from tests.house import House, Reply, Tenant, ask, charge, chunks, events, micros
 from tests.house import house as running
 from tests.server import Program
@@ -119,18 +120,22 @@ async def test_a_settlement_whose_commit_is_in_doubt_is_repeated_and_charged_onc
     await house.assert_ledger_holds()
 
 
+@pytest.mark.parametrize("number", [2, 3], ids=["second-attempt", "release"])
 @KINDS
 @WHENS
-async def test_a_release_whose_commit_is_in_doubt_is_repeated_and_given_back_once(
-    site: Site, when: When, stream: bool
+async def test_a_failed_call_of_which_a_commit_is_in_doubt_is_given_back_once(
+    site: Site, when: When, stream: bool, number: int
 ) -> None:
+    """The commit before its provider is asked once more, and that of the release. After the first nobody is asked."""
     house, tenant = site.house, await site.house.organization()
-    before = await house.balance(tenant)
+    before, calls = await house.balance(tenant), site.provider.calls
+    await rest(house)
     site.proxy.forget()
-    trap = site.proxy.trap(commit(TELLER, 2), when)
+    trap = site.proxy.trap(commit(TELLER, number), when)
     reply = await call(house, tenant, "sandbox:fault=status:500", stream)
     assert trap.sprung.is_set()
     assert (reply.status, reply.error["code"]) == (502, "provider_error")
+    assert site.provider.calls - calls == number - 1
     assert await house.balance(tenant) == before
     assert await house.requests(tenant) == [("failed", False)]
     counted = await house.rows(

@@ -82,8 +82,13 @@ def explain(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Win
         levels=tuple(levels),
         estimated_micros=found.amount_micros if isinstance(found, Weighed) else _estimate(ask, facts),
         spendable_micros=account.balance.spendable_micros,
-        limits=tuple(_limits(facts, takes, windows, rates)),
+        limits=tuple(_limits(facts, _of_model(takes, terms.model.id if terms else None), windows, rates)),
     )
+
+
+def _of_model(takes: Takes, model_id: str | None) -> Takes:
+    """What it takes with the model that would answer; with the first one when none would."""
+    return next((one for one in takes.each if one.choice and one.choice.model.id == model_id), takes)
 
 
 def _models(ask: Ask, want: Want, facts: Facts) -> tuple[str, ...]:
