@@ -15,7 +15,7 @@ up: $(VENV)/run.stamp
 	@exec $(VENV)/bin/tollhouse up
 
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest -n 2 -q
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -q
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .

@@ -37,7 +37,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="whose medians are shown (default 3)")
     parser.add_argument("--only", default="", help="only scenarios whose name holds this, and what they need beside")
-    parser.add_argument("--quick", action="store_true", help=f"one round of {QUICK_S} s each")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"one round of {QUICK_S} s each, too short for figures to be believed"
+    )
     parser.add_argument("--json", action="store_true", help="print the line of JSON only")
     parser.add_argument("--model", default=MODEL, help=f"of the catalogue, served by OpenAI (default {MODEL})")
     parser.add_argument("--without-tollhouse", action="store_true", help="measure the rig and the pass-through only")

@@ -41,11 +41,12 @@ class Calls:
         self.resident: list[int] = []
 
     async def run(self) -> None:
-        connections = []
-        for _ in range(min(AT_ONCE, self._count)):
+        connections: list[Connection] = []
+        while len(connections) < AT_ONCE and self._to_start and not self._over.done():
             connection = await _connect(self._options.port, partial(Connection, self._done))
             connections.append(connection)
-            self._start(connection)
+            if self._to_start:  # the others go on while this one connects
+                self._start(connection)
         await self._over
         for connection in connections:
             connection.transport.close()

@@ -1,4 +1,4 @@
-"""A proxy between the gateway and a provider that spoils answers on their way: cut off, reset, stalled or slowed down."""
+"""A proxy between the gateway and a provider that spoils answers on their way: cut, reset, stalled or slowed down."""
 
 from __future__ import annotations
 

@@ -92,6 +92,10 @@ def test_streams_that_end_before_all_are_open_measure_nothing(tmp_path: Path) ->
         memory.with_streams(target, 300)
 
 
+class Server(ThreadingTCPServer):
+    request_queue_size = 64
+
+
 class Refusing(BaseRequestHandler):
     def handle(self) -> None:
         while self.request.recv(65_536):
@@ -100,7 +104,7 @@ class Refusing(BaseRequestHandler):
 
 @on_linux
 def test_an_answer_that_does_not_count_ends_the_measurement_of_memory() -> None:
-    with ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
+    with Server(("127.0.0.1", 0), Refusing) as server:
         serving = Thread(target=server.serve_forever)
         serving.start()
         try:

@@ -1,4 +1,7 @@
-"""One running installation for all clients, and a watcher in front of it."""
+"""One running installation for all clients, and a watcher in front of it.
+
+The tests that use them are one group of xdist, so that one worker has all of them and no client is run twice.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.clients.contract import BROKEN_AFTER, LEFT_WITH, REFUSALS, ROOT, Turn
 from tests.clients.watcher import Watcher
 from tests.house import House, charge, credits, micros
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.xdist_group("clients")]
 
 HINTS = {
     "wrong_key": [],

@@ -20,12 +20,11 @@ from tests.clients.contract import (
     attempt,
     cast,
     environment,
-    run,
 )
 from tests.clients.watcher import Watcher
 from tests.house import House, charge
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.xdist_group("clients")]
 
 LLM = [sys.executable, "-m", "llm"]
 MODELS = """\
@@ -34,14 +33,6 @@ MODELS = """\
   api_base: {url}/v1
   api_key_name: tollhouse
   supports_tools: true
-- model_id: locked
-  model_name: {locked}
-  api_base: {url}/v1
-  api_key_name: tollhouse
-- model_id: unknown
-  model_name: no-such-model
-  api_base: {url}/v1
-  api_key_name: tollhouse
 """
 FUNCTIONS = """\
 def weather(city: str) -> str:
@@ -59,7 +50,7 @@ class Shell:
         self.who = who
         self.watcher = watcher
         self._folder = folder
-        self._models = MODELS.format(url=watcher.url, locked=who.refused["locked"][1])
+        self._models = MODELS.format(url=watcher.url)
 
     def settings(self, key: str) -> dict[str, str]:
         home = self._folder / key[-8:]
@@ -68,8 +59,12 @@ class Shell:
         (home / "keys.json").write_text(json.dumps({"tollhouse": key}))
         return {"LLM_USER_PATH": str(home)}
 
-    async def said(self, *words: str) -> str:
-        return (await run([*LLM, *words], ROOT, settings=self.settings(self.who.tenant.key))).decode()
+    async def said(self, *words: str) -> tuple[str, str]:
+        """The answer, and what was told beside it."""
+        key = self.who.tenant.key
+        status, answer, beside = await attempt([*LLM, *words], ROOT, settings=self.settings(key))
+        assert status == 0, beside.decode()
+        return answer.decode(), beside.decode()
 
     async def failed(self, key: str, *words: str) -> str:
         """What it complained of."""
@@ -85,27 +80,30 @@ async def shell(house: House, watcher: Watcher, tmp_path_factory: pytest.TempPat
 
 async def test_a_stream_and_a_plain_answer_are_printed_and_charged(shell: Shell, house: House) -> None:
     words = ("-m", "tollhouse", "-u", "-n", TEXTS["plain"])
-    streamed, plain = await shell.said(*words), await shell.said(*words, "--no-stream")
-    assert streamed == plain and plain.startswith("[sandbox] ")
+    streamed, counted = await shell.said(*words)
+    assert (streamed, counted) == await shell.said(*words, "--no-stream")
+    assert streamed.startswith("[sandbox] ") and "17 input, 12 output" in counted
     assert await house.quiet(shell.who.tenant, 2) == [("done", False)] * 2
     assert await house.usage(shell.who.tenant) == [(17, 12, False, charge("sandbox", 17, 12))] * 2
 
 
 async def test_it_runs_the_tools_that_are_called_and_gets_an_answer(shell: Shell) -> None:
-    said = await shell.said("-m", "tollhouse", "-n", "--functions", FUNCTIONS, TEXTS["tools"])
+    said, _ = await shell.said("-m", "tollhouse", "-n", "--functions", FUNCTIONS, TEXTS["tools"])
     assert said.startswith("[sandbox] ") and "How is the weather" in said
+
+
+SHOWN = ("wrong_key", "no_credits", "limit")  # to llm the others are no different
 
 
 async def test_refusals_are_printed_and_nothing_is_tried_again(shell: Shell) -> None:
     async def refused(case: str) -> tuple[str, int]:
         key, _ = shell.who.refused[case]
-        model = case if case in ("locked", "unknown") else "tollhouse"
-        complaint = await shell.failed(key, "-m", model, "-n", "Why?")
+        complaint = await shell.failed(key, "-m", "tollhouse", "-n", "Why?")
         return complaint, len(shell.watcher.by(key))
 
-    told = await asyncio.gather(*map(refused, REFUSALS))
-    for (complaint, tries), (status, _) in zip(told, REFUSALS.values(), strict=True):
-        assert complaint.startswith(f"Error: Error code: {status} - ") and complaint.endswith(".\n")
+    told = await asyncio.gather(*map(refused, SHOWN))
+    for case, (complaint, tries) in zip(SHOWN, told, strict=True):
+        assert complaint.startswith(f"Error: Error code: {REFUSALS[case][0]} - ") and complaint.endswith(".\n")
         assert tries == 1
 
 

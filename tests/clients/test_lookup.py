@@ -11,7 +11,7 @@ from tests.clients.contract import ROOT, Turn, python, take_turn
 from tests.clients.watcher import Watcher
 from tests.house import House, micros
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.xdist_group("clients")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package")

@@ -13,7 +13,7 @@ from tests.server import Program
 
 @asynccontextmanager
 async def connected_house(
-    cluster: Cluster, template: SeededTemplate, processes: int = 1, **settings: str
+    cluster: Cluster, template: SeededTemplate, settings: dict[str, str], processes: int = 1
 ) -> AsyncIterator[House]:
     """Seeded and started with these settings, among them the base URLs and keys of its providers."""
     with cluster.database(template.name) as url:

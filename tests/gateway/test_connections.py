@@ -195,6 +195,21 @@ async def test_another_key_counts_from_the_next_call_on(house: House, sides: Sid
     assert [call.key for call in sides.own.log] == ["sk-mistyped-0000000", OWN]
 
 
+@each_vendor
+@pytest.mark.parametrize(("key", "said"), [(OWN, "takes the key"), ("sk-mistyped-0000000", "refuses the key")])
+async def test_a_connection_is_tried_before_it_is_made(
+    house: House, sides: Sides, vendor: str, key: str, said: str
+) -> None:
+    tenant = await organization(house)
+    url = sides.own.url if vendor == "openai" else sides.own.root
+    draft = {"provider": vendor, "base_url": url, "key": key}
+    reply = await house.call("POST", "/api/connections/test", json=draft, headers=tenant.headers)
+    assert (reply.status, reply.body["ok"]) == (200, key == OWN)
+    assert said in reply.body["message"]
+    (call,) = sides.own.log
+    assert (call.method, call.vendor, call.key) == ("GET", vendor, key)
+
+
 # ------------------------------------------------------------------------------------------------- when hers does not
 
 

@@ -56,9 +56,9 @@ async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: Fak
             assert await seed.wait() == 0
         async with running(url, seeded_template) as made:
             yield made
-    async with asyncio.timeout(5):
-        await provider.all_closed.wait()
-    assert provider.open_connections == 0
+    if provider.open_connections:
+        async with asyncio.timeout(5):
+            await provider.all_closed.wait()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -307,11 +307,11 @@ LACKING: dict[tuple[str, str], tuple[dict[str, Any], str]] = {
     ("chat", "anthropic"): ({"seed": 7}, "seed"),
     ("chat", "google"): ({"logit_bias": {"50256": -100}}, "logit_bias"),
     ("responses", "openai"): ({"previous_response_id": "resp_1"}, "previous_response_id"),
-    ("responses", "anthropic"): ({"top_logprobs": 2}, "logprobs"),
+    ("responses", "anthropic"): ({"top_logprobs": 2}, "top_logprobs"),
     ("responses", "google"): ({"parallel_tool_calls": False}, "parallel_tool_calls"),
     ("messages", "openai"): ({"top_k": 5}, "top_k"),
     ("messages", "anthropic"): ({"container": "c1"}, "container"),
-    ("messages", "google"): ({"output_config": {"effort": "max"}}, "output_config.effort"),
+    ("messages", "google"): ({"stop_sequences": list("abcdef")}, "stop_sequences"),
 }
 
 

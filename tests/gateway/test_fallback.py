@@ -204,6 +204,35 @@ async def test_another_connection_of_the_same_model_comes_before_another_model(
         ]  # fmt: skip
 
 
+async def test_however_many_ask_at_once_each_is_answered_and_charged_once(
+    house: House, wired: None, first: FakeProvider, spare: FakeProvider
+) -> None:
+    """While they ask, the first provider comes to be left alone."""
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    first.order = "sandbox:fault=status:500"
+    replies = await asyncio.gather(*(send(house, tenant, stream=number % 2 == 1) for number in range(30)))
+    assert {(reply.status, *who(reply)) for reply in replies} == {(200, DEFAULT, "openai", FALLEN_BACK)}
+    assert (spare.calls, first.calls < 60) == (30, True)
+    await assert_billed(house, tenant, before, DEFAULT, *spare.log)
+
+
+@plain_and_stream
+async def test_under_an_idempotency_key_the_model_that_answered_is_told_again(
+    house: House, wired: None, first: FakeProvider, spare: FakeProvider, stream: bool
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    first.orders.extend(["sandbox:fault=status:500"] * 2)
+    told, again = [await send(house, tenant, stream=stream, idempotency_key="k1") for _ in range(2)]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert who(told)[0] == again.headers["x-tollhouse-model"] == DEFAULT
+    heard = SURFACES[0].stream(again.raw) if stream else SURFACES[0].plain(again.body)
+    assert (heard.text, heard.model) == ("w0 w1 w2 w3 w4", DEFAULT)
+    assert (first.calls, spare.calls) == (2, 1)
+    await assert_billed(house, tenant, before, DEFAULT, spare.log[0])
+
+
 async def test_when_all_fail_the_client_is_told_of_the_last_and_pays_nothing(
     house: House, wired: None, first: FakeProvider, spare: FakeProvider
 ) -> None:
@@ -379,6 +408,21 @@ async def test_a_provider_is_given_the_pause_it_asks_for_or_somebody_else_is_ask
     took = asyncio.get_running_loop().time() - began
     assert (first.calls, spare.calls) == (times, 2 - times)
     assert (who(reply)[0], took >= 1) == ((ASKED, True) if times == 2 else (DEFAULT, False))
+
+
+@plain_and_stream
+async def test_when_the_client_leaves_during_a_pause_nobody_is_asked_any_more(
+    house: House, wired: None, first: FakeProvider, spare: FakeProvider, stream: bool
+) -> None:
+    tenant = await house.organization()
+    before = await house.balance(tenant)
+    first.orders.append("sandbox:fault=status:429 fake:wait=1")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.4):
+            await send(house, tenant, stream=stream)
+    assert await house.quiet(tenant, 1) == [("failed", True)]
+    assert (first.calls, spare.calls) == (1, 0)
+    await assert_nothing_taken(house, tenant, before)
 
 
 class ByModel:

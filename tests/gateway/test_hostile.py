@@ -22,14 +22,15 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 MODEL = "gpt-4o-mini"
 NAMES = [
-    "GPT-4O-MINI", "gpt-4o-mini ", " gpt-4o-mini", "gpt-4o-mini\t", "gpt-4o-mini\n", "ｇpt-4o-mini", "gpt\u20114o\u2011mini",
-    "gpt-4о-mini", "gpt-4o-mini\u200b", "\ufeffgpt-4o-mini", "gpt-4o-mini/", "./gpt-4o-mini", "../gpt-4o-mini",
-    "gpt-4o-mini%00", "gpt-4o%2dmini", "gpt-4o-mini?x=1", "gpt-4o-mini#", "gpt-4o-mini';--", "%", "*", "auto ", "AUTO",
-    "gpt-4o-mini\r\nx-injected: yes", "\x1b[31mred", "x" * 200,
+    "GPT-4O-MINI", "gpt-4o-mini ", " gpt-4o-mini", "gpt-4o-mini\t", "gpt-4o-mini\n", "\uff47pt-4o-mini",
+    "gpt\u20114o\u2011mini", "gpt-4\u043e-mini", "gpt-4o-mini\u200b", "\ufeffgpt-4o-mini", "gpt-4o-mini/",
+    "./gpt-4o-mini", "../gpt-4o-mini", "gpt-4o-mini%00", "gpt-4o%2dmini", "gpt-4o-mini?x=1", "gpt-4o-mini#",
+    "gpt-4o-mini';--", "%", "*", "auto ", "AUTO", "gpt-4o-mini\r\nx-injected: yes", "\x1b[31mred", "x" * 200,
 ]  # fmt: skip
 TEXTS = [
-    "\n\ndata: [DONE]\n\n", "\r\n\r\ndata: {}\r\n\r\n", "event: error\ndata: {}\n\n", "\r\rdata: x\r\r", "\u2028\u2029\u0085",
-    "<script>alert(1)</script>", '"}]}\n\ndata: {"choices":[]}', "\\u0000\\n\\n", "\x1b[2J", ": ping\n\n",
+    "\n\ndata: [DONE]\n\n", "\r\n\r\ndata: {}\r\n\r\n", "event: error\ndata: {}\n\n", "\r\rdata: x\r\r",
+    "\u2028\u2029\u0085", "<script>alert(1)</script>", '"}]}\n\ndata: {"choices":[]}', "\\u0000\\n\\n", "\x1b[2J",
+    ": ping\n\n",
 ]  # fmt: skip
 
 
@@ -42,7 +43,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: FakeProvider) -> AsyncIterator[House]:
     connected = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "sk-test-0123456789"}
-    async with connected_house(cluster, seeded_template, **connected) as made:
+    async with connected_house(cluster, seeded_template, connected) as made:
         yield made
         assert "\x1b" not in made.server.said() and "x-injected: yes\n" not in made.server.said()
 

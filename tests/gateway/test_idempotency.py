@@ -6,9 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -16,8 +14,9 @@ import pytest_asyncio
 from tests.conftest import Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
 from tests.gateway.connected import connected_house, rest
-from tests.gateway.surfaces import SURFACES, Heard, Surface, Wish
-from tests.house import House, Reply, Tenant, ask, micros
+from tests.gateway.repeated import code, heard, post
+from tests.gateway.surfaces import SURFACES, Surface, Wish
+from tests.house import House, Tenant, ask, micros
 from tests.server import Server
 from tests.wire_proxy import Point, WireProxy
 
@@ -45,7 +44,7 @@ async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: Fak
         "OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "sk-openai-0123456789",
         "ANTHROPIC_BASE_URL": provider.root, "ANTHROPIC_API_KEY": "sk-ant-0123456789",
     }  # fmt: skip
-    async with connected_house(cluster, seeded_template, 2, **connected) as made:
+    async with connected_house(cluster, seeded_template, connected, 2) as made:
         await made.change(
             """INSERT INTO model (id, provider_id, provider_model_id, display_name, tier, context_window,
                    max_output_tokens, kind) VALUES ('vectors', 'openai', 'vectors-1', 'Vectors', 'free', 8192, 1,
@@ -62,29 +61,6 @@ async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: Fak
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def rested(house: House) -> None:
     await rest(house)
-
-
-async def post(
-    house: House, tenant: Tenant, path: str, body: Any, once: str | None, server: Server | None = None, **headers: str
-) -> Reply:
-    """A call with an idempotency key."""
-    sent = tenant.headers | {name.replace("_", "-"): value for name, value in headers.items()}
-    if once is not None:
-        sent["idempotency-key"] = once
-    return await house.call("POST", path, server, json=body, headers=sent)
-
-
-def heard(surface: Surface, reply: Reply, stream: bool) -> Heard:
-    """Without the model's name: a stream has the vendor's name of it, told again ours."""
-    assert reply.status == 200, reply.raw
-    assert reply.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
-    return replace(surface.stream(reply.raw) if stream else surface.plain(reply.body), model="")
-
-
-def code(reply: Reply) -> str:
-    """Of a refusal in any dialect."""
-    found: str = reply.body["error"]["code"]
-    return found
 
 
 async def assert_once(house: House, tenant: Tenant, before: int) -> None:
@@ -148,7 +124,7 @@ async def test_the_same_texts_become_the_same_vectors_and_are_done_once(
 async def test_several_answers_are_all_told_again(house: House, stream: bool) -> None:
     """From the sandbox, which alone gives several."""
     tenant = await house.organization()
-    body = ask(SHORT, n=3, stream=stream, **({"stream_options": {"include_usage": True}} if stream else {}))
+    body = ask(SHORT, n=3, stream=stream)
     first, again = [await post(house, tenant, SURFACES[0].path, body, "a key") for _ in range(2)]
     if not stream:
         assert len(first.body["choices"]) == 3 and again.body == first.body
@@ -245,14 +221,15 @@ async def test_who_it_is_for_and_what_it_is_used_for_belong_to_the_request(
 ) -> None:
     tenant = await house.organization(plan="pro")
     body = SURFACES[0].body(Wish(SHORT, NATIVE if header != "X_Tollhouse_Quality" else "auto"))
-    more = {"X_Tollhouse_Capability": "testimonial_polish"} if header == "X_Tollhouse_Quality" else {}
-    first = await post(house, tenant, SURFACES[0].path, body, "a key", **more, **{header: values[0]})
+    more: dict[str, Any] = {"X_Tollhouse_Capability": "testimonial_polish"} if header == "X_Tollhouse_Quality" else {}
+    one, two = [more | {header: value} for value in values]
+    first = await post(house, tenant, SURFACES[0].path, body, "a key", **one)
     assert first.status == 200, first.raw
-    other = await post(house, tenant, SURFACES[0].path, body, "a key", **more, **{header: values[1]})
+    other = await post(house, tenant, SURFACES[0].path, body, "a key", **two)
     assert (other.status, code(other)) == (422, "idempotency_mismatch")
     without = await post(house, tenant, SURFACES[0].path, body, "a key", **more)
     assert (without.status, code(without)) == (422, "idempotency_mismatch")
-    same = await post(house, tenant, SURFACES[0].path, body, "a key", **more, **{header: values[0]})
+    same = await post(house, tenant, SURFACES[0].path, body, "a key", **one)
     assert same.body == first.body
     assert len(await house.usage(tenant)) == 1
 
@@ -281,79 +258,7 @@ async def test_a_key_that_is_none_is_refused(house: House, surface: Surface) -> 
     assert (await post(house, tenant, surface.path, body, "k" * 255)).status == 200
 
 
-# ------------------------------------------------------------------------------------------------------------- refusals
-
-
-@each_surface
-async def test_a_refusal_for_want_of_credits_stands(house: House, provider: FakeProvider, surface: Surface) -> None:
-    """Also when there are credits by now: another key is another try."""
-    tenant, calls = await house.organization(credits="0"), provider.calls
-    body = surface.body(Wish(SHORT, NATIVE))
-    first = await post(house, tenant, surface.path, body, "a key")
-    assert (first.status, code(first)) == (402, "insufficient_credits")
-    grant = {"source": "topup", "credits": "5", "note": "late"}
-    await house.order("POST", f"/organizations/{tenant.id}/grants", grant, **{"idempotency-key": str(uuid4())})
-    again = await post(house, tenant, surface.path, body, "a key")
-    assert again.status == 402 and again.body["error"] == first.body["error"]
-    assert again.headers["x-should-retry"] == "false"
-    assert provider.calls == calls
-    assert (await post(house, tenant, surface.path, body, "another key")).status == 200
-
-
-async def test_a_refusal_of_the_plan_stands(house: House) -> None:
-    path = SURFACES[0].path
-    plain = await house.organization(plan="free")
-    use = {"X_Tollhouse_Capability": "testimonial_polish"}
-    denied = [await post(house, plain, path, ask("hi", "auto"), "a key", **use) for _ in range(2)]
-    locked = await house.organization(plan="free")
-    await house.change("UPDATE model SET trial_messages = 0 WHERE id = 'gpt-4o'")
-    refused = [await post(house, locked, path, ask("hi", "gpt-4o"), "a key") for _ in range(2)]
-    await house.change("UPDATE model SET trial_messages = 2 WHERE id = 'gpt-4o'")
-    assert [(reply.status, code(reply)) for reply in denied] == [(403, "capability_denied")] * 2
-    assert [(reply.status, code(reply)) for reply in refused] == [(403, "model_locked")] * 2
-    assert denied[0].body == denied[1].body and refused[0].body == refused[1].body
-    assert denied[0].body["error"]["metadata"]["hints"][0]["kind"] == "upgrade"
-    after = await post(house, locked, path, ask("hi", "gpt-4o"), "a key")
-    assert (after.status, code(after)) == (403, "model_locked")
-
-
-async def test_what_is_wrong_with_the_request_itself_is_not_kept(house: House) -> None:
-    """It is put right under the same key: the body, the model, the key of the API, what has passed in a minute."""
-    tenant, path = await house.organization(), SURFACES[0].path
-    body = ask(SHORT, NATIVE)
-    assert (await post(house, tenant, path, ask("hi", temperature="hot"), "one")).status == 400
-    assert (await post(house, tenant, path, ask("hi", "gpt-17"), "one")).status == 404
-    stranger = Tenant(tenant.id, "th_test_" + "x" * 36)
-    assert (await post(house, stranger, path, body, "one")).status == 401
-    reader = Tenant(tenant.id, (await house.key(tenant.id, ("credits",)))["key"])
-    assert (await post(house, reader, path, body, "one")).status == 403
-    assert (await post(house, tenant, path, body, "one")).status == 200
-    rule = {"scope": "organization", "meter": "messages", "period": "minute", "maximum": 1}
-    made = await house.order("POST", f"/organizations/{tenant.id}/limits", rule)
-    assert (await post(house, tenant, path, body, "two")).status == 200
-    limited = await post(house, tenant, path, body, "three")
-    assert limited.status == 429 and int(limited.headers["retry-after"]) <= 60
-    await house.call(
-        "DELETE", f"/api/operator/organizations/{tenant.id}/limits/{made['id']}",
-        headers={"authorization": f"Bearer {house.operator_key}"},
-    )  # fmt: skip
-    assert (await post(house, tenant, path, body, "three")).status == 200
-
-
-async def test_an_answer_is_told_again_only_to_whom_it_was_for(house: House) -> None:
-    """A key that was revoked, or that lacks the scope, gets nothing out of the books."""
-    tenant, path, body = await house.organization(), SURFACES[0].path, ask(SHORT, NATIVE)
-    made = await house.key(tenant.id)
-    first = await post(house, Tenant(tenant.id, made["key"]), path, body, "a key")
-    assert first.status == 200
-    assert (await post(house, tenant, path, body, "a key")).body == first.body  # another key of the organisation
-    reader = Tenant(tenant.id, (await house.key(tenant.id, ("credits",)))["key"])
-    assert (await post(house, reader, path, body, "a key")).status == 403
-    await house.change("UPDATE api_key SET revoked_at = now() WHERE id = %s", made["id"])
-    assert (await post(house, Tenant(tenant.id, made["key"]), path, body, "a key")).status == 401
-
-
-# --------------------------------------------------------------------------------------------------- calls that go wrong
+# -------------------------------------------------------------------------------------------------- calls that go wrong
 
 
 @plain_and_stream
@@ -423,7 +328,7 @@ async def test_an_answer_that_was_booked_by_a_process_that_died_is_told_by_anoth
     async with FakeProvider() as provider:
         connected = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "sk-test-0123456789"}
         async with (
-            connected_house(cluster, seeded_template, **connected) as house,
+            connected_house(cluster, seeded_template, connected) as house,
             WireProxy(house.database_url) as proxy,
             Server(proxy.url, **connected) as doomed,
         ):
@@ -436,7 +341,7 @@ async def test_an_answer_that_was_booked_by_a_process_that_died_is_told_by_anoth
             trap = proxy.trap(lambda point: point == booked, "after", doomed.process.kill)
             waiting = asyncio.create_task(post(house, tenant, surface.path, body, "a key", doomed))
             await trap.sprung.wait()
-            with pytest.raises(Exception):  # noqa: B017, PT011 - however the socket tells that the process is gone
+            with pytest.raises(Exception):  # noqa: B017 - however the socket tells that the process is gone
                 (await waiting).raw.index(b"[DONE]")
             again = await post(house, tenant, surface.path, body, "a key")
             assert heard(surface, again, stream).text == "w0 w1 w2 w3 w4"

@@ -290,6 +290,19 @@ async def read_content(house: House, tenant: Tenant, reply: Reply) -> Any:
             await asyncio.sleep(0.02)
 
 
+async def test_an_answer_from_the_cache_is_stored_like_any_other(house: House, provider: FakeProvider) -> None:
+    tenant = await organization(house, store_content=True, cache_ttl_seconds=60)
+    wish = Wish(TOLD, DEFAULT)
+    first = await send(house, tenant, wish)
+    await kept(house, tenant)
+    again = await send(house, tenant, wish)
+    assert again.headers["x-tollhouse-cache"] == "hit"
+    contents = [await read_content(house, tenant, reply) for reply in (first, again)]
+    assert contents[0]["request_id"] != contents[1]["request_id"]
+    assert contents[0]["prompt"] == contents[1]["prompt"] == SURFACES[0].body(wish)
+    assert contents[0]["answer"]["choices"] == contents[1]["answer"]["choices"]
+
+
 async def test_of_those_who_have_chosen_nothing_nothing_is_kept(house: House, provider: FakeProvider) -> None:
     tenant, calls = await house.organization(scopes=(*SCOPES, "manage")), provider.calls
     replies = [await send(house, tenant, Wish("a secret " + TOLD, DEFAULT, stream=stream)) for stream in (False, True)]

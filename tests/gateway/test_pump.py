@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from tests.conftest import Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
 from tests.gateway.calls import ESTIMATE, desk
-from tests.house import House, ask, charge
+from tests.house import House, ask, charge, fresh_house
 from tollhouse.core.errors import ProviderFailed
 from tollhouse.flows.operation import LEASE, Reap
 from tollhouse.gateway import stream as streams
@@ -117,3 +119,19 @@ async def test_a_client_that_reads_nothing_for_a_while_has_left(house: House, mo
         assert calls.pumps.open == 0 and calls.pumps.drains == 0
         assert [row[1:3] for row in await house.usage(tenant)] == [(200, False)]
         await client.close()
+
+
+async def test_a_fault_of_ours_is_an_error_in_the_same_shape_and_takes_nothing(
+    cluster: Cluster, seeded_template: SeededTemplate
+) -> None:
+    async with fresh_house(cluster, seeded_template) as house:
+        tenant = await house.organization()
+        async with await psycopg.AsyncConnection.connect(house.database_url) as connection:
+            await connection.execute("ALTER TABLE reservation RENAME TO elsewhere")
+        reply = await house.chat(tenant, ask("hi"))
+        assert reply.status == 500
+        assert "nothing was taken" in reply.error["message"] and "elsewhere" not in reply.raw.decode()
+        async with await psycopg.AsyncConnection.connect(house.database_url) as connection:
+            await connection.execute("ALTER TABLE elsewhere RENAME TO reservation")
+        assert (await house.chat(tenant, ask("sandbox:tokens=1"))).status == 200
+        assert len(await house.usage(tenant)) == 1

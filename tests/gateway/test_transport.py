@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.conftest import Cluster, SeededTemplate
 from tests.fake_provider import FakeProvider
-from tests.gateway.answers import DONE, HEAD, STOP, answer_of, completion, piece, stream_of, usage, word
+from tests.gateway.answers import DONE, HEAD, ROLE, STOP, answer_of, completion, piece, stream_of, usage, word
 from tests.gateway.calls import ESTIMATE, desk
 from tests.gateway.connected import connected_house, rest
 from tests.gateway.surfaces import SURFACES, Surface, Wish
@@ -44,7 +44,7 @@ class Site:
 async def site(cluster: Cluster, seeded_template: SeededTemplate) -> AsyncIterator[Site]:
     async with FakeProvider() as provider, TcpProxy(provider.url) as proxy:
         connected = {"OPENAI_BASE_URL": proxy.url, "OPENAI_API_KEY": "sk-test-0123456789"}
-        async with connected_house(cluster, seeded_template, **connected) as house:
+        async with connected_house(cluster, seeded_template, connected) as house:
             yield Site(house, provider, proxy)
 
 
@@ -74,8 +74,8 @@ async def sound(site: Site) -> AsyncIterator[None]:
            AND state LIKE 'idle in transaction%%'"""
     ) == [(0,)]
     async with asyncio.timeout(5):
-        while any(call.outcome == "running" for call in site.provider.log):
-            await asyncio.sleep(0.01)
+        for call in site.provider.log:
+            await call.ended.wait()
 
 
 def without_fallback(tenant: Tenant) -> dict[str, str]:
@@ -89,14 +89,14 @@ async def lengths(site: Site, stream: bool) -> int:
     return site.proxy.answered
 
 
-# ------------------------------------------------------------------------------------------------------- cut at any byte
+# ------------------------------------------------------------------------------------------------------ cut at any byte
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 async def test_a_stream_that_is_cut_at_any_byte_is_charged_for_the_words_that_were_passed_on(
     site: Site, how: How
 ) -> None:
-    house, length, seed = site.house, await lengths(site, stream=True), random.Random(how)  # noqa: S311
+    house, length, seed = site.house, await lengths(site, stream=True), random.Random(how)
     seen = set()
     for after in [1, 30, *sorted(seed.sample(range(60, length), 24)), length - 1]:
         await rest(house)
@@ -125,7 +125,7 @@ async def test_a_stream_that_is_cut_at_any_byte_is_charged_for_the_words_that_we
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 async def test_a_plain_answer_that_is_cut_at_any_byte_costs_nothing(site: Site, how: How) -> None:
-    house, length, seed = site.house, await lengths(site, stream=False), random.Random(how)  # noqa: S311
+    house, length, seed = site.house, await lengths(site, stream=False), random.Random(how)
     for after in [1, 30, *sorted(seed.sample(range(60, length - 1), 8)), length - 1]:
         await rest(house)
         tenant = await house.organization()
@@ -143,10 +143,11 @@ async def test_a_plain_answer_that_is_cut_at_any_byte_costs_nothing(site: Site, 
 async def test_an_answer_in_tiny_pieces_is_the_same_answer(site: Site, surface: Surface, stream: bool) -> None:
     """Of a few bytes each, so that lines, characters and the frames of HTTP are cut anywhere."""
     said = 'é\u2028漢\U0001f600\\" end'
-    parts = (piece({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}), word(said))
-    raw = answer_of(completion(choices=[
-        {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-    ], usage=usage(11, 3, total_tokens=14))) if not stream else stream_of(*parts, piece(STOP), piece(usage=usage(11, 3, total_tokens=14)), DONE)  # fmt: skip
+    counted = usage(11, 3, total_tokens=14)
+    choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+    raw = answer_of(completion(choices=[choice], usage=counted))
+    if stream:
+        raw = stream_of(piece(ROLE), word(said), piece(STOP), piece(usage=counted), DONE)
     for segment in (1, 7):
         tenant = await site.house.organization()
         site.provider.raw_answers.append(raw)
@@ -182,7 +183,7 @@ async def test_a_stream_that_falls_silent_is_charged_for_what_had_come(site: Sit
     assert await site.house.usage(tenant) == charged
 
 
-# --------------------------------------------------------------------------------------------------- one failure, another
+# ------------------------------------------------------------------------------------------------- one failure, another
 
 FAULTS = {  # whether the provider is asked again after it, and the status told when it is the last
     "status:500": (True, 502), "status:429": (True, 429), "refuse": (True, 502), "garbage": (False, 502),
@@ -212,7 +213,7 @@ async def test_whatever_fails_first_and_second_it_is_asked_twice_at_most_and_cha
     assert before - await house.balance(tenant) == sum(row[3] for row in usage_rows)
 
 
-# -------------------------------------------------------------------------------------------------------------- too much
+# ------------------------------------------------------------------------------------------------------------- too much
 
 
 async def test_a_stream_without_end_is_cut_off_at_its_largest_length(site: Site) -> None:
@@ -248,7 +249,7 @@ async def test_an_answer_of_another_model_than_was_asked_is_charged_as_the_one_t
     assert await house.usage(tenant) == [(11, 3, False, charge(MODEL, 11, 3))]
 
 
-# ------------------------------------------------------------------------------------------------------- clients that go
+# ------------------------------------------------------------------------------------------------------ clients that go
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -302,3 +303,33 @@ async def test_a_maximum_beyond_the_means_is_cut_to_them_and_sent_so(site: Site)
     most = site.provider.log[-1].body["max_tokens"]
     assert 256 <= most < 200_000 // 60
     assert float(reply.headers["x-credits-reserved"]) <= 0.2
+
+
+async def test_what_is_changed_while_a_call_runs_counts_from_the_next_one_on(site: Site) -> None:
+    """Its price, its model and its key: the call that was admitted is answered and charged as it was admitted."""
+    house, model = site.house, "llama-3.1-8b"  # answered by the sandbox
+    tenant = await house.organization()
+    made = await house.key(tenant.id)
+    before, seen = await house.balance(tenant), b""
+    async with house.streaming(
+        Tenant(tenant.id, made["key"]), ask("sandbox:tokens=30 sandbox:delay=20", model)
+    ) as response:
+        seen += await response.content.readline()
+        await house.change(
+            """INSERT INTO model_price (model_id, version, effective_from, input_nanos_per_million,
+                   cached_input_nanos_per_million, output_nanos_per_million)
+               SELECT model_id, 2, now(), 10 * input_nanos_per_million, 10 * cached_input_nanos_per_million,
+                   10 * output_nanos_per_million FROM model_price WHERE model_id = %s""",
+            model,
+        )
+        await house.change("UPDATE api_key SET revoked_at = now() WHERE id = %s", made["id"])
+        refused = await house.chat(Tenant(tenant.id, made["key"]), ask("hi", model))
+        assert refused.status == 401
+        dearer = await house.chat(tenant, ask("sandbox:tokens=2", model))
+        seen += await response.content.read()
+    assert len(text_of(seen).split()) > 0 and seen.endswith(b"data: [DONE]\n\n")
+    await house.quiet(tenant, 2)
+    first, second = await house.usage(tenant)
+    assert first[1:] == (30, False, charge(model, first[0], 30))
+    assert second[3] == 10 * charge(model, second[0], 2) == round(float(dearer.headers["x-credits-used"]) * 1_000_000)
+    assert before - await house.balance(tenant) == first[3] + second[3]

@@ -32,7 +32,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: FakeProvider) -> AsyncIterator[House]:
     connected = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "sk-test-0123456789"}
-    async with connected_house(cluster, seeded_template, **connected) as made:
+    async with connected_house(cluster, seeded_template, connected) as made:
         yield made
 
 

@@ -139,7 +139,7 @@ class Call(ABC):
             if self._passed_over:
                 await self._record(Outcome("failed", error="not asked: its provider has not what was asked for"))
             if not self._allowed():
-                await self._pass(self._resting())
+                await self._pass(self._resting(), pause=False)
             repeated = False
             while True:
                 try:
@@ -203,23 +203,25 @@ class Call(ABC):
         return AttemptFailed(error, ill=False)
 
     async def _again(self, failed: AttemptFailed) -> None:
-        await self._pause(failed.retry_after_s)
+        await self._pause(failed.retry_after_s, failed)
         try:
             await self._record(self._failed(failed))
         except (Conflict, Overloaded):
             raise failed.error from None
 
-    async def _pass(self, failed: AttemptFailed) -> None:
+    async def _pass(self, failed: AttemptFailed, pause: bool = True) -> None:
         """On to the next candidate; the failure when there is none, or nobody waits any more."""
         while failed.others and self._may_go_on():
             following = self._following()
             if following is None:
                 break
+            if pause:
+                await self._pause(None, failed)
             self.candidate, self._body = following
-            await self._pause(None)
             try:
                 await self._record(self._failed(failed))
             except LimitExceeded:
+                pause = False
                 continue
             except (Conflict, Overloaded):
                 break
@@ -238,8 +240,11 @@ class Call(ABC):
                 return candidate, body
         return None
 
-    async def _pause(self, wanted_s: float | None) -> None:
+    async def _pause(self, wanted_s: float | None, failed: AttemptFailed) -> None:
+        """The failure, when nobody waits any more after it."""
         await asyncio.sleep(max(wanted_s or 0.0, random.uniform(*PAUSE_S)))  # noqa: S311 - spreads load, guards nothing
+        if not self._may_go_on():
+            raise failed.error from None
 
     def _failed(self, failed: AttemptFailed) -> Outcome:
         return Outcome("failed", self.left, str(failed), failed.status, None, self._elapsed_ms())

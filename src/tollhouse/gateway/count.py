@@ -1,12 +1,15 @@
 """`POST /v1/messages/count_tokens`: how long a prompt is. It costs nothing and takes nothing."""
 
+from collections.abc import Iterator
+
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from tollhouse.core.ask import AUTO
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.errors import ModelNotFound
 from tollhouse.core.routing import Route, routes_of
-from tollhouse.core.token import count_tokens
+from tollhouse.core.token import MESSAGE_TOKENS, count_tokens
 from tollhouse.flows.auth import Caller, authenticate, credential_of, require
 from tollhouse.gateway.dialect import messages
 from tollhouse.gateway.dialect.messages_request import CountRequest, read_count
@@ -45,6 +48,8 @@ class CountTokens:
 
     async def _counted(self, caller: Caller, request: CountRequest) -> int | None:
         """As the model's own provider counts; None when it cannot be asked, or does not say."""
+        if request.model == AUTO:
+            return None
         known = self._state.teller.catalogue or await self._load()
         model = known.models.get(request.model)
         if model is None or not model.selectable:
@@ -73,4 +78,22 @@ class CountTokens:
 
 def _estimate(request: CountRequest) -> dict[str, object]:
     """By our own tokenizer, over all that the model would read."""
-    return {"input_tokens": count_tokens(msgspec.json.encode(request).decode()), "estimated": True}
+    read = msgspec.to_builtins([part for part in (request.system, request.messages, request.tools) if part])
+    return {
+        "input_tokens": MESSAGE_TOKENS * len(request.messages) + sum(map(count_tokens, _texts(read))),
+        "estimated": True,
+    }
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text within, what is encoded excepted."""
+    match value:
+        case str(text):
+            yield text
+        case list(items):
+            for item in items:
+                yield from _texts(item)
+        case dict(fields):
+            for name, inner in fields.items():
+                if name not in ("data", "type", "role", "signature"):
+                    yield from _texts(inner)

@@ -231,12 +231,13 @@ def call_headers(call: Call) -> Headers:
     terms = call.admitted.admission.terms
     first = terms.candidates[0]
     if call.candidate.model is not first.model or call.candidate.route != first.route:
+        fallback = f"fallback: {first.model.id} did not answer"
+        if call.candidate.model is first.model:
+            fallback = f"fallback: another connection of {first.model.id} did not answer"
         changed = {
             b"x-tollhouse-model": call.candidate.model.id,
             b"x-tollhouse-provider": call.candidate.route.provider_id,
-            b"x-tollhouse-reason": "; ".join(
-                filter(None, (terms.reason, f"fallback: {first.model.id} did not answer"))
-            ),
+            b"x-tollhouse-reason": f"{terms.reason}; {fallback}" if terms.reason else fallback,
         }
         headers = [one for one in headers if one[0] not in changed]
         headers += [(name, _line(value)) for name, value in changed.items()]

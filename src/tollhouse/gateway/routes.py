@@ -31,13 +31,14 @@ def build(state: State) -> ASGIApp:
     posts[embeddings.PATH] = Endpoint(state, embeddings.PATH, Embedding, error_body)
     posts[COUNT] = CountTokens(state)
     paths = tuple(f"POST {path}" for path in posts) + tuple(f"GET {path}" for path in LOOKED_UP)
+    unknown = Unknown(state, paths, frozenset(posts))
     router = Router(
         [
             Route("/v1/models", looked_up(state, catalogue.models), methods=["GET"]),
             Route("/v1/models/{model_id:path}", looked_up(state, catalogue.model), methods=["GET"]),
             Route("/v1/key", looked_up(state, catalogue.key), methods=["GET"]),
             Route("/v1/usage", looked_up(state, Usage(state).look), methods=["GET"]),
-            Route("/v1/{rest:path}", Unknown(state, paths, frozenset(posts))),
+            Route("/v1/{rest:path}", unknown),
         ],
         redirect_slashes=False,
     )
@@ -48,7 +49,10 @@ def build(state: State) -> ASGIApp:
         endpoint = posts.get(path) if scope["method"] == "POST" else None
         if path.startswith(messages.SURFACE.path):
             send = with_request_id(send)
-        await (endpoint or router)(scope, receive, send)
+        known = (
+            endpoint or router if path.isprintable() else unknown
+        )  # the router would pass over a line break at the end
+        await known(scope, receive, send)
 
     return gateway
 

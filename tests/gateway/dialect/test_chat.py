@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.core.ask import Size
-from tollhouse.core.errors import BadRequest, LimitExceeded, ModelLocked, Overloaded, TollhouseError
+from tollhouse.core.errors import (
+    BadRequest,
+    CapabilityDenied,
+    LimitExceeded,
+    Mismatch,
+    ModelLocked,
+    Overloaded,
+    TollhouseError,
+)
 from tollhouse.core.token import IMAGE_BOUND
+from tollhouse.gateway.dialect import messages
 from tollhouse.gateway.dialect.chat import SURFACE, WIRE
 from tollhouse.gateway.dialect.chat_error import error_headers
 from tollhouse.gateway.dialect.chat_request import SANDBOX_COUNT_BYTES, ChatRequest, read, sandbox_tokens
@@ -477,6 +486,7 @@ def test_any_value_of_a_field_is_read_and_translated_or_refused(name: str, value
     ("error", "status_type", "code"),
     [
         (BadRequest("Wrong.", "n"), "invalid_request_error", "invalid_request"),
+        (Mismatch("Another body."), "invalid_request_error", "idempotency_mismatch"),
         (Overloaded("Busy."), "api_error", "overloaded"),
         (TollhouseError("Odd."), "api_error", "error"),
     ],
@@ -497,6 +507,10 @@ def test_a_refusal_carries_what_would_help() -> None:
     assert (error["type"], error["code"]) == ("permission_error", "model_locked")
     assert error["metadata"]["model_id"] == "gpt-4o"
     assert error["metadata"]["hints"] == [{"kind": "unlock", "price_cents": 299}]
+    denied = CapabilityDenied("polish", None, "free", "pro", 4_900)
+    for surface in (SURFACE, messages.SURFACE):
+        hints = json.loads(surface.refusal(denied))["error"]["metadata"]["hints"]
+        assert hints == [{"kind": "upgrade", "price_cents": 4_900, "plan": "pro"}]
 
 
 def test_headers_say_whether_and_when_to_try_again() -> None:

@@ -37,7 +37,7 @@ def body_of(prompt: Prompt, model: str, output_tokens: int) -> bytes:
             "This model does not take `top_k`. Leave it out, or choose a model of another vendor.", "top_k"
         )
     if len(prompt.stop) > STOPS_MAX:
-        raise BadRequest(f"This model takes at most {STOPS_MAX} stop sequences. Send fewer.", "stop")
+        raise BadRequest(f"This model takes at most {STOPS_MAX} texts in `stop`. Send fewer.", "stop")
     effort = _effort(prompt)
     wanted: dict[str, Any] = {
         "model": model,

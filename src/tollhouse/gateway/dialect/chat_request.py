@@ -155,6 +155,9 @@ def read(request_body: bytes) -> ChatRequest:
                 f"Leave `tools[{index}]` out.",
                 f"tools[{index}].type",
             )
+        function = tool.get("function")
+        if tool["type"] == "function" and not (isinstance(function, dict) and isinstance(function.get("name"), str)):
+            raise BadRequest(f"`tools[{index}].function` has no name. Add it.", f"tools[{index}].function")
     if isinstance(request.response_format, dict):
         _check_form(request.response_format)
     return request

@@ -102,7 +102,7 @@ def _check(prompt: Prompt) -> None:
     if prompt.answers > ANSWERS_MAX:
         raise BadRequest(f"Models of Google give at most {ANSWERS_MAX} answers. Send a smaller `n`.", "n")
     if len(prompt.stop) > STOPS_MAX:
-        raise BadRequest(f"Models of Google take at most {STOPS_MAX} stop sequences. Send fewer.", "stop")
+        raise BadRequest(f"Models of Google take at most {STOPS_MAX} texts in `stop`. Send fewer.", "stop")
     if prompt.seed is not None and not -SEED_MAX - 1 <= prompt.seed <= SEED_MAX:
         raise BadRequest("Models of Google take a `seed` of 32 bits. Send a smaller one.", "seed")
 
