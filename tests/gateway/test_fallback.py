@@ -195,6 +195,7 @@ async def test_another_connection_of_the_same_model_comes_before_another_model(
         first.order = "sandbox:fault=status:500"
         reply = await send(house, tenant)
         assert (reply.status, who(reply)[:2]) == (200, (ASKED, "anthropic"))
+        assert who(reply)[2] != FALLEN_BACK
         assert (first.calls, second.calls, spare.calls) == (2, 1, 0)
         await assert_billed(house, tenant, before, ASKED, second.log[0])
         second.order = "sandbox:fault=refuse"

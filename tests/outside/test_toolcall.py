@@ -23,6 +23,11 @@ CLOCK = {"type": "function", "function": {"name": "clock"}}
 SHELL = {"type": "custom", "custom": {"name": "shell", "description": "Runs a line"}}
 
 
+def allowed(mode: str) -> dict[str, Any]:
+    """Leaves the clock and the shell."""
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [CLOCK, SHELL]}}
+
+
 async def called(text: str, **options: Any) -> tuple[dict[str, Any], str]:
     """The message, and why it ended."""
     status, answer = await plain(ask(text, **options))
@@ -101,6 +106,9 @@ async def test_once_the_results_are_there_it_answers_in_words() -> None:
         ("sandbox:tools=2", {"tool_choice": "none"}, []),
         ("sandbox:tools=2", {"tool_choice": "required"}, ["weather", "clock"]),
         ("sandbox:tools=2", {"tool_choice": {"type": "function", "function": {"name": "clock"}}}, ["clock", "clock"]),
+        ("", {"tool_choice": allowed("auto")}, []),
+        ("", {"tool_choice": allowed("required")}, ["clock"]),
+        ("sandbox:tools=3", {"tool_choice": allowed("auto")}, ["clock", "shell", "clock"]),
         ("sandbox:tools=2", {"parallel_tool_calls": False}, ["weather"]),
         ("sandbox:tools=0", {}, []),
     ],

@@ -59,16 +59,16 @@ class ToolCall:
 def make_calls(request: Mapping[str, Any], count: int, seed: bytes) -> tuple[ToolCall, ...]:
     """`count` calls of the request's tools in turn, a pure function of the arguments; `seed` is at least 8 bytes.
 
-    `tool_choice` has the last word: it may forbid calls, demand one, or demand one of a certain tool, and
+    `tool_choice` has the last word: it may forbid calls, demand one, or leave only certain tools, and
     `parallel_tool_calls` false allows no second. Raises `Uncallable`.
     """
     tools, choice = _tools(request.get("tools")), request.get("tool_choice")
     if choice == "none":
         return ()
-    if isinstance(choice, dict):
-        name = _named(choice)
-        tools, count = [tool for tool in tools if tool[1] == name], max(1, count)
-    elif choice == "required":
+    names, must = _choice(choice)
+    if names is not None:
+        tools = [tool for tool in tools if tool[1] in names]
+    if must:
         count = max(1, count)
     if request.get("parallel_tool_calls") is False:
         count = min(1, count)
@@ -105,11 +105,18 @@ def _tools(given: object) -> list[_Tool]:
     return found
 
 
-def _named(choice: dict[str, Any]) -> str:
+def _choice(choice: object) -> tuple[list[str] | None, bool]:
+    """Which tools may be called, None: all of them; and whether one must be."""
     match choice:
+        case None | "auto":
+            return None, False
+        case "required":
+            return None, True
         case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
-            return name
-    raise Uncallable("`tool_choice` must be none, auto, required, or name a function or a custom tool")
+            return [name], True
+        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list(allowed)}}:
+            return [name for _, name, _ in _tools(allowed)], mode == "required"
+    raise Uncallable("`tool_choice` must be none, auto, required, name a tool, or list those that are allowed")
 
 
 def _call(tool: _Tool, place: int, seed: bytes) -> ToolCall:
