@@ -233,7 +233,7 @@ def call_headers(call: Call) -> Headers:
     if call.candidate.model is not first.model or call.candidate.route != first.route:
         fallback = f"fallback: {first.model.id} did not answer"
         if call.candidate.model is first.model:
-            fallback = f"fallback: another connection of {first.model.id} did not answer"
+            fallback = f"fallback: another connection of {first.model.id} answered"
         changed = {
             b"x-tollhouse-model": call.candidate.model.id,
             b"x-tollhouse-provider": call.candidate.route.provider_id,

@@ -97,6 +97,8 @@ class Unknown:
 
     def _allowed(self, path: str) -> str | None:
         """The method of a path that exists."""
+        if not path.isprintable():
+            return None
         if path in self._posts:
             return "POST"
         return "GET" if path in LOOKED_UP or path.startswith("/v1/models/") else None
