@@ -219,9 +219,7 @@ def _size(capability: Capability, wish: Wish, mode: Mode) -> Size:
     return Size(upper_bound(wire, b"", form), capability.max_output_tokens, counted)
 
 
-def judge(
-    capability: Capability, admitted: Admitted, said: Said, usage: Usage, candidate: Candidate
-) -> Judged:
+def judge(capability: Capability, admitted: Admitted, said: Said, usage: Usage, candidate: Candidate) -> Judged:
     """Whether it is an answer as the capability's schema wants it, and what is kept either way."""
     terms = admitted.admission.terms
     assert terms.quality is not None and capability.answer_schema is not None
