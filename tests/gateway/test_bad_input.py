@@ -378,14 +378,19 @@ async def test_any_damage_to_a_whole_request_is_answered_or_refused_and_then_tak
     await assert_never_at_fault(house, tenant, whole[:at] + junk + whole[at + cut :])
 
 
-@pytest.mark.parametrize(
-    "form", [{}, {"type": "yaml"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {}}]
-)
-async def test_a_form_that_no_provider_takes_is_refused_before_anything_is_taken(
-    house: House, tenant: Tenant, form: dict[str, Any]
+UNWANTED: list[tuple[str, Any]] = [
+    ("response_format", {}), ("response_format", {"type": "yaml"}), ("response_format", {"type": "json_schema"}),
+    ("response_format", {"type": "json_schema", "json_schema": {}}),
+    ("tool_choice", []), ("tool_choice", 5), ("tool_choice", "any"), ("tool_choice", {"type": "function"}),
+    ("tool_choice", "required"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), UNWANTED)
+async def test_what_no_provider_takes_is_refused_before_anything_is_taken(
+    house: House, tenant: Tenant, field: str, value: Any
 ) -> None:
-    before = await house.books()
-    wanted = {"model": "sandbox", "messages": [{"role": "user", "content": "hi"}], "response_format": form}
-    reply = await house.chat(tenant, json.dumps(wanted).encode())
-    assert (reply.status, reply.error["code"], reply.error["param"]) == (400, "invalid_request", "response_format")
-    assert await house.books() == before
+    async with nothing_taken(house):
+        reply = await house.chat(tenant, ask("hi", **{field: value}))
+        assert_refused(reply, 400, "invalid_request", f"`{field}`")
+        assert reply.error["param"] == field

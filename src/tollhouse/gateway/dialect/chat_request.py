@@ -148,16 +148,11 @@ def read(request_body: bytes) -> ChatRequest:
     _check_priced(request)
     for index, message in enumerate(request.messages):
         _check_message(message, f"messages[{index}]")
-    for index, tool in enumerate(request.tools if isinstance(request.tools, list) else ()):
-        if tool.get("type") not in _TOOLS:
-            raise BadRequest(
-                "Only tools of the type function or custom are available here, since others have no price. "
-                f"Leave `tools[{index}]` out.",
-                f"tools[{index}].type",
-            )
-        function = tool.get("function")
-        if tool["type"] == "function" and not (isinstance(function, dict) and isinstance(function.get("name"), str)):
-            raise BadRequest(f"`tools[{index}].function` has no name. Add it.", f"tools[{index}].function")
+    tools = request.tools if isinstance(request.tools, list) else []
+    for index, tool in enumerate(tools):
+        _check_tool(tool, f"tools[{index}]")
+    if request.tool_choice not in (UNSET, None):
+        _check_choice(request.tool_choice, tools)
     if isinstance(request.response_format, dict):
         _check_form(request.response_format)
     return request
@@ -185,6 +180,41 @@ def _check_message(message: Message, place: str) -> None:
                 f"Leave `{place}.content[{index}]` out, or send its text.",
                 f"{place}.content[{index}].type",
             )
+
+
+def _check_tool(tool: dict[str, Any], place: str) -> None:
+    kind = tool.get("type")
+    if kind not in _TOOLS:
+        raise BadRequest(
+            "Only tools of the type function or custom are available here, since others have no price. "
+            f"Leave `{place}` out.",
+            f"{place}.type",
+        )
+    about = tool.get(kind)
+    if not (isinstance(about, dict) and isinstance(about.get("name"), str)):
+        raise BadRequest(f"`{place}.{kind}` has no name. Add it.", f"{place}.{kind}")
+
+
+def _check_choice(choice: object, tools: list[dict[str, Any]]) -> None:
+    """BadRequest for a `tool_choice` that every provider would refuse."""
+    match choice:
+        case "auto" | "none":
+            return
+        case "required":
+            pass
+        case {"type": "function", "function": {"name": str()}} | {"type": "custom", "custom": {"name": str()}}:
+            pass
+        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required", "tools": list()}}:
+            pass
+        case _:
+            raise BadRequest(
+                "`tool_choice` must be none, auto or required, name a tool, or list those allowed. Correct it.",
+                "tool_choice",
+            )
+    if not tools:
+        raise BadRequest(
+            "`tool_choice` asks for a tool, and `tools` has none. Add it, or leave both out.", "tool_choice"
+        )
 
 
 def _check_form(form: dict[str, Any]) -> None:
