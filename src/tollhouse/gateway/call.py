@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tollhouse.core.access import Candidate
 from tollhouse.core.ask import Size
-from tollhouse.core.errors import BadRequest, Conflict, LimitExceeded, Overloaded, ProviderFailed
+from tollhouse.core.errors import BadRequest, Conflict, LimitExceeded, Overloaded, ProviderFailed, TollhouseError
 from tollhouse.core.price import Usage
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import (
@@ -17,6 +17,7 @@ from tollhouse.flows.operation import (
     Answer,
     Answered,
     Attempt,
+    Bearer,
     Outcome,
     Release,
     Renew,
@@ -50,7 +51,13 @@ class Call(ABC):
     `size` is what the call was admitted with, `candidate` who is asked at the moment; `number` counts the attempts."""
 
     def __init__(
-        self, pumps: "Pumps", admitted: Admitted, exchange: Exchange, size: Size, once: Once | None = None
+        self,
+        pumps: "Pumps",
+        admitted: Admitted,
+        exchange: Exchange,
+        size: Size,
+        once: Once | None = None,
+        bearer: Bearer | None = None,
     ) -> None:
         self.admitted = admitted
         self.begun: asyncio.Future[None] = pumps.loop.create_future()
@@ -62,6 +69,8 @@ class Call(ABC):
         self.candidate = self._candidates[0]
         self._passed_over = False  # the first was not asked
         self._once = once  # the idempotency key that the call runs under
+        self._bearer = bearer  # asked again with each checkpoint: a call does not outlive its key
+        self._forbidden: TollhouseError | None = None
         self._pumps = pumps
         self._exchange = exchange
         self._size = size
@@ -103,11 +112,21 @@ class Call(ABC):
         used = self.meter.usage
         tokens_in = used.input_tokens if used else self._size.input_estimate
         tokens_out = used.output_tokens if used else self.meter.output_tokens
-        return Renew(self.admitted.organization_id, self.admitted.id, tokens_in, tokens_out)
+        return Renew(
+            self.admitted.organization_id, self.admitted.id, tokens_in, tokens_out, bearer=self._bearer
+        )  # fmt: skip
+
+    def forbid(self, error: TollhouseError) -> None:
+        """Its key works no more: read no more, settle what there is."""
+        self._forbidden = error
+        self._cut()
 
     def stop(self) -> None:
         """The process is going down: read no more, settle what there is."""
         self._stopped = True
+        self._cut()
+
+    def _cut(self) -> None:
         if self._deadline is not None:
             self._deadline.reschedule(self._pumps.loop.time())
 
@@ -187,7 +206,7 @@ class Call(ABC):
             await reply.close()
 
     def _may_go_on(self) -> bool:
-        gone = self.left or self._stopped or self._pumps.closing
+        gone = self.left or self._stopped or self._forbidden is not None or self._pumps.closing
         return not gone and self._pumps.loop.time() - self._began < TRY_S
 
     def _allowed(self) -> bool:

@@ -15,7 +15,7 @@ from tollhouse.core.key import end_user_id
 from tollhouse.core.money import format_credits
 from tollhouse.flows.auth import credential_of
 from tollhouse.flows.once import Once
-from tollhouse.flows.operation import Admit, Admitted, Answered, Outcome, Release, Replayed, Settle, Settled
+from tollhouse.flows.operation import Admit, Admitted, Answered, Bearer, Outcome, Release, Replayed, Settle, Settled
 from tollhouse.gateway import kept
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.exchange import Chat, Exchange
@@ -119,12 +119,14 @@ class Endpoint:
 
     def _start(self, exchange: Exchange, admitted: Admitted, admit: Admit) -> PlainCall | StreamCall:
         assert not isinstance(admit.ask.want, CreditsWant) and admit.ask.want.size is not None
-        size = admit.ask.want.size
+        size, bearer = admit.ask.want.size, None
+        if admit.ask.key_id is not None:
+            bearer = Bearer(admit.ask.key_id, admit.ask.needs)
         call: PlainCall | StreamCall
         if isinstance(exchange, Chat) and exchange.wants_stream:
-            call = StreamCall(self._state.pumps, admitted, exchange, size, admit.once)
+            call = StreamCall(self._state.pumps, admitted, exchange, size, admit.once, bearer)
         else:
-            call = PlainCall(self._state.pumps, admitted, exchange, size, admit.once)
+            call = PlainCall(self._state.pumps, admitted, exchange, size, admit.once, bearer)
         self._state.pumps.start(call)
         return call
 

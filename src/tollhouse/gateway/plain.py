@@ -30,7 +30,9 @@ class PlainCall(Call):
             self.fail(error)
             return
         except TimeoutError:
-            cut = ProviderFailed("The call was cut off before the provider answered. Try again.", 503)
+            cut = self._forbidden or ProviderFailed(
+                "The call was cut off before the provider answered. Try again.", 503
+            )
             if self._stopped:
                 await self._release(str(cut))
             else:  # its client left long ago, and the provider was at work: at least the input is paid

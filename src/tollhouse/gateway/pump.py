@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from tollhouse.core.errors import ProviderFailed, TollhouseError
+from tollhouse.core.errors import Forbidden, ProviderFailed, TollhouseError, Unauthenticated
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.call import CHECKPOINT_S, Call
 from tollhouse.gateway.keeper import Keeper
@@ -65,7 +65,7 @@ class Pumps:
             call.fail(ProviderFailed("The call failed inside the gateway. Try again.", 500))
 
     async def _tick(self) -> None:
-        """Every live call renews its lease and writes down what it has used."""
+        """Every live call renews its lease and writes down what it has used; one whose key works no more ends."""
         while True:
             await asyncio.sleep(1.0)
             now = self.loop.time()
@@ -73,6 +73,8 @@ class Pumps:
             for call in due:
                 call.checkpoint_at = now + CHECKPOINT_S
             renewals = await asyncio.gather(*(self.teller.do(call.renewal()) for call in due), return_exceptions=True)
-            for error in renewals:
-                if isinstance(error, Exception) and not isinstance(error, TollhouseError):
+            for call, error in zip(due, renewals, strict=True):
+                if isinstance(error, Unauthenticated | Forbidden):
+                    call.forbid(error)
+                elif isinstance(error, Exception) and not isinstance(error, TollhouseError):
                     log.error("a checkpoint failed", exc_info=error)

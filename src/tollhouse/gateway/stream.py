@@ -8,7 +8,7 @@ from tollhouse.core.ask import Size
 from tollhouse.core.errors import ProviderBroke, TollhouseError
 from tollhouse.core.price import Usage
 from tollhouse.flows.once import Once
-from tollhouse.flows.operation import Admitted, Answer, Settled
+from tollhouse.flows.operation import Admitted, Answer, Bearer, Settled
 from tollhouse.gateway.attempt import of_answer, of_fault
 from tollhouse.gateway.call import SETTLE_WAIT_S, Call
 from tollhouse.gateway.dialect import NotAnAnswer, Relay
@@ -31,9 +31,15 @@ class StreamCall(Call):
     """`chunks` gives the pieces, each as bytes of the stream, until the end of the answer."""
 
     def __init__(
-        self, pumps: "Pumps", admitted: Admitted, exchange: Chat, size: Size, once: Once | None = None
+        self,
+        pumps: "Pumps",
+        admitted: Admitted,
+        exchange: Chat,
+        size: Size,
+        once: Once | None = None,
+        bearer: Bearer | None = None,
     ) -> None:
-        super().__init__(pumps, admitted, exchange, size, once)
+        super().__init__(pumps, admitted, exchange, size, once, bearer)
         self._chat = exchange
         self._outbox = Outbox(OUTBOX_MAX)
         self._ended = False
@@ -59,7 +65,7 @@ class StreamCall(Call):
             broken = await self._attempted(self._read)
         except TimeoutError:
             cut = not self._stopped
-            broken = ProviderBroke("The call was cut off; what had come until then is charged.")
+            broken = self._forbidden or ProviderBroke("The call was cut off; what had come until then is charged.")
         except TollhouseError as error:
             broken = error
         if broken is not None and not cut and not self.meter.has_output:
