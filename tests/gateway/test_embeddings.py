@@ -137,7 +137,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def connected(cluster: Cluster, seeded_template: SeededTemplate, provider: FakeProvider) -> AsyncIterator[House]:
     settings: dict[str, Any] = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "sk-0123456789"}
-    async with connected_house(cluster, seeded_template, **settings) as made:
+    async with connected_house(cluster, seeded_template, settings) as made:
         yield made
 
 

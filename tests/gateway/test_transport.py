@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import product
 
@@ -164,8 +165,9 @@ async def test_an_answer_in_tiny_pieces_is_the_same_answer(site: Site, surface: 
 async def test_a_stream_that_falls_silent_is_charged_for_what_had_come(site: Site, words: int) -> None:
     tenant = await site.house.organization()
     body = ask(f"{TEXT} sandbox:fault=stall:{words}", MODEL, stream=True)
-    client = OpenAICompatible(site.provider.url, None, Deadlines(first_byte=0.3, idle=0.3), allow_private=True)
-    async with desk(site.house.database_url) as calls:
+    client = OpenAICompatible(site.provider.url, None, Deadlines(first_byte=30, idle=0.5), allow_private=True)
+    async with AsyncExitStack() as left, desk(site.house.database_url) as calls:
+        left.push_async_callback(client.close)
         call = await calls.start(tenant, client, body)
         if words == 0:
             with pytest.raises(ProviderFailed) as caught:
@@ -178,7 +180,6 @@ async def test_a_stream_that_falls_silent_is_charged_for_what_had_come(site: Sit
             assert chunks(raw)[-1]["error"]["code"] == "provider_broke" and b"[DONE]" not in raw
         await site.house.quiet(tenant, 1)
         assert calls.pumps.open == 0
-    await client.close()
     charged = [(ESTIMATE, words, True, charge(MODEL, ESTIMATE, words))] if words else []
     assert await site.house.usage(tenant) == charged
 
