@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from tollhouse.api.body import Body, StrictRoute, Word
 from tollhouse.api.caller import Operator
-from tollhouse.api.manager import Manager
+from tollhouse.api.managing import Manager
 from tollhouse.api.state import Shared
 from tollhouse.core.connection import Health, Origin
 from tollhouse.core.errors import Forbidden
