@@ -37,7 +37,11 @@ async def house(cluster: Cluster, seeded_template: SeededTemplate, provider: Fak
             assert await seed.wait() == 0
         async with running(url, seeded_template) as made:
             yield made
-            assert "running" not in {call.outcome for call in provider.log}
+        # the server is down: no call is left at the provider, nor any socket that was kept for another
+        async with asyncio.timeout(5):
+            if provider.open_connections:
+                await provider.all_closed.wait()
+        assert "running" not in {call.outcome for call in provider.log}
 
 
 async def newest(provider: FakeProvider, number: int) -> Call:

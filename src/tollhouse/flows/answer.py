@@ -213,10 +213,7 @@ def _replay(known: Record, operation: Admit) -> Replayed:
     if known.status is None or known.response is None:
         if known.reservation_state == "pending":
             raise StillRunning(f"The first request with the Idempotency-Key {key!r} still runs. Ask again shortly.")
-        raise Conflict(
-            f"The answer to the Idempotency-Key {key!r} broke off or was lost, so it can't be given again. "
-            "Use another key."
-        )
+        raise Conflict(f"The answer to the Idempotency-Key {key!r} broke off or was lost. Use another key.")
     if "refusal" not in known.response:
         return Replayed(known.status, known.response)
     refusal = known.response["refusal"]
