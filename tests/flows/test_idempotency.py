@@ -177,7 +177,7 @@ async def test_a_call_whose_process_was_lost_is_told_so_and_is_not_made_again(
     told = await refusal(teller, call(hers))
     assert isinstance(told, Conflict) and not isinstance(told, StillRunning)
     assert told.retry_after_s is None
-    assert "Use another key." in str(told)
+    assert "broke off or was lost. Use another key." in str(told)
     assert isinstance(await answer(teller, call(hers, once("another key"))), Admitted)
 
 
