@@ -26,7 +26,7 @@ import uvloop
 from bench import cost
 from tollhouse import migrations
 from tollhouse.app import spare_the_collector
-from tollhouse.core.access import decide
+from tollhouse.core.admission import decide
 from tollhouse.core.ask import Ask, CallWant, Facts, Size
 from tollhouse.core.credit import Account, Balance
 from tollhouse.core.fund import new_grant

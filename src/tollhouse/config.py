@@ -6,6 +6,8 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parseaddr
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -28,6 +30,7 @@ EXPECTED = {
     "allow_private_providers": "true or false",
     "body_max_bytes": f"a number of bytes from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}",
     "log_level": "debug, info, warning or error",
+    "sign_up": "open or invited",
 }
 
 
@@ -82,8 +85,13 @@ class Config(BaseSettings):
     allow_private_providers: bool = False
     body_max_bytes: int = Field(default=8 * 1024 * 1024, ge=BODY_BYTES_MIN, le=BODY_BYTES_MAX)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    public_url: str = ""  # where people reach this installation; empty: http://host:port
+    sign_up: Literal["open", "invited"] = "open"  # invited: only who was invited may sign up
+    smtp_url: SecretStr | None = None  # smtp://user:password@host:587, or smtps://; None: mail is kept, not sent
+    mail_from: str = "Tollhouse <tollhouse@localhost>"
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()  # networks whose X-Forwarded-For is believed
 
-    @field_validator("mode", "log_level", mode="before")
+    @field_validator("mode", "log_level", "sign_up", mode="before")
     @classmethod
     def _in_lower_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -129,12 +137,56 @@ class Config(BaseSettings):
                 )
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_origin(cls, value: str) -> str:
+        value = value.strip().rstrip("/")
+        if value and (not _is_http(value) or urlsplit(value).path):
+            raise ValueError("must be an address without a path, such as https://ai.example.com")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_a_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = urlsplit(value.get_secret_value())
+            if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path.strip("/"):
+                raise ValueError("must look like smtp://user:password@host:587 or smtps://user:password@host:465")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_a_mailbox(cls, value: str) -> str:
+        if "@" not in parseaddr(value)[1] or "\n" in value or "\r" in value:
+            raise ValueError("must be a mail address, such as Tollhouse <no-reply@example.com>")
+        return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _are_named(cls, value: object) -> object:
+        return tuple(part for part in map(str.strip, value.split(",")) if part) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError("must be networks with commas between, such as 10.0.0.0/8,192.0.2.7") from None
+        return value
+
     @field_validator("operator_key")
     @classmethod
     def _only_in_test_mode(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None and info.data.get("mode") == "live":
             raise ValueError("is for test mode only: unset it, and create a key with: tollhouse key create")
         return value
+
+    @property
+    def origin(self) -> str:
+        """Where people reach this installation, without a slash at the end."""
+        return self.public_url or f"http://{self.host}:{self.port}"
 
     def keyring(self) -> Keyring:
         """The secret that seals, and those that still open."""

@@ -30,6 +30,11 @@ CREATE FUNCTION app_organization() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAF
     SET search_path = pg_catalog
     RETURN nullif(current_setting('tollhouse.organization_id', true), '')::uuid;
 
+-- The person of the transaction, like app_organization().
+CREATE FUNCTION app_person() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog
+    RETURN nullif(current_setting('tollhouse.person_id', true), '')::uuid;
+
 CREATE FUNCTION touch_updated_at() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     NEW.updated_at := clock_timestamp();
@@ -273,7 +278,9 @@ CREATE TABLE organization (
     suspended_at        timestamptz,
     created_at          timestamptz NOT NULL,
     cache_ttl_s         integer CHECK (cache_ttl_s BETWEEN 1 AND 2592000), -- how long answers are kept to be given again; NULL: not at all
-    stores_content      boolean NOT NULL DEFAULT false                 -- prompts and answers are stored
+    stores_content      boolean NOT NULL DEFAULT false,                -- prompts and answers are stored
+    retention_days      integer NOT NULL DEFAULT 30 CHECK (retention_days BETWEEN 1 AND 3650), -- how long they are kept
+    deleted_at          timestamptz                                    -- nobody gets in any more; its books stay
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX organization_one_platform ON organization (kind) WHERE kind = 'platform';
 
@@ -282,7 +289,11 @@ CREATE TABLE person (
     email      text NOT NULL CHECK (email = lower(email) AND length(email) <= 254),
     name       text NOT NULL DEFAULT '',
     superadmin boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    email_verified_at timestamptz,
+    suspended_at      timestamptz,
+    erased_at         timestamptz,                             -- name and address are gone, the id stays as a pseudonym
+    CONSTRAINT person_name CHECK (length(name) <= 200)
 );
 CREATE UNIQUE INDEX person_email ON person (email);
 
@@ -317,6 +328,10 @@ CREATE TABLE api_key (
     expires_at      timestamptz,
     revoked_at      timestamptz,
     created_at      timestamptz NOT NULL,
+    model_ids       text[],                                            -- the models that it may call; NULL: all
+    last_used_at    timestamptz,                                       -- to the minute
+    created_by      text   NOT NULL DEFAULT 'system',
+    replaced_by     uuid,                                              -- the key that was made in its place
     PRIMARY KEY (organization_id, id)
 );
 CREATE UNIQUE INDEX api_key_digest ON api_key (digest);
@@ -374,12 +389,13 @@ CREATE TABLE usage_limit (
     scope           text   NOT NULL CHECK (scope IN ('organization', 'person', 'key')),
     subject_id      uuid,
     model_id        text   REFERENCES model (id),
-    meter           text   NOT NULL CHECK (meter IN ('messages', 'tokens')),
+    meter           text   NOT NULL,
     period          text   NOT NULL,
     maximum         bigint NOT NULL CHECK (maximum >= 0),
     created_at      timestamptz NOT NULL,                              -- the organisation's time: it counts from then on
     ended_at        timestamptz,                                       -- replaced or taken back: binds no more, its counters stay
     PRIMARY KEY (organization_id, id),
+    CONSTRAINT usage_limit_meter_check CHECK (meter IN ('messages', 'tokens', 'credits')), -- credits in millionths
     CONSTRAINT usage_limit_period_check CHECK (period IN ('minute', 'day', 'week', 'month', 'lifetime'))
 );
 CREATE INDEX usage_limit_in_force ON usage_limit (organization_id) WHERE ended_at IS NULL;
@@ -707,8 +723,167 @@ CREATE TABLE audit (
     transaction_id  xid8   NOT NULL DEFAULT pg_current_xact_id(),
     previous_hash   bytea  NOT NULL,
     hash            bytea  NOT NULL,                             -- SHA-256 over previous_hash and the row (core/audit.py)
+    address         text,                                        -- from where; NULL: not over the network
     PRIMARY KEY (organization_id, seq)
 );
+CREATE INDEX audit_at ON audit (organization_id, at);
+
+-- --------------------------------------------------------------------------------------- sign-in, invitations, privacy
+
+-- How somebody signs in. Each is seen by the person alone: policies `self` (app_person()).
+CREATE TABLE password (
+    person_id  uuid PRIMARY KEY REFERENCES person (id),
+    hash       text NOT NULL,                                        -- argon2id
+    changed_at timestamptz NOT NULL
+);
+
+CREATE TABLE totp (
+    person_id    uuid PRIMARY KEY REFERENCES person (id),
+    secret       bytea NOT NULL,                                     -- AES-256-GCM
+    created_at   timestamptz NOT NULL,
+    confirmed_at timestamptz,                                        -- NULL: being set up, not asked for yet
+    last_step    bigint NOT NULL DEFAULT 0                           -- a code counts once
+);
+
+CREATE TABLE recovery_code (
+    person_id uuid  NOT NULL REFERENCES person (id),
+    digest    bytea NOT NULL,
+    used_at   timestamptz,
+    PRIMARY KEY (person_id, digest)
+);
+
+-- OpenID Connect providers with which people sign in here; operators set them up.
+CREATE TABLE identity_provider (
+    id                uuid PRIMARY KEY,
+    name              text NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+    issuer            text NOT NULL UNIQUE,
+    client_id         text NOT NULL,
+    secret_ciphertext bytea,                                         -- AES-256-GCM; NULL: a public client
+    enabled           boolean NOT NULL DEFAULT true,
+    created_at        timestamptz NOT NULL,
+    updated_at        timestamptz
+);
+
+CREATE TABLE linked_identity (
+    person_id   uuid NOT NULL REFERENCES person (id),
+    provider_id uuid NOT NULL REFERENCES identity_provider (id) ON DELETE CASCADE,
+    subject     text NOT NULL,
+    email       text,
+    linked_at   timestamptz NOT NULL,
+    PRIMARY KEY (provider_id, subject)
+);
+CREATE INDEX linked_identity_person ON linked_identity (person_id);
+
+-- A signed-in browser. Only the digest of what the cookie holds is stored; it is another one after each sign-in.
+CREATE TABLE session (
+    person_id            uuid  NOT NULL REFERENCES person (id),
+    id                   uuid  NOT NULL,
+    digest               bytea NOT NULL,
+    organization_id      uuid  NOT NULL REFERENCES organization (id),
+    method               text  NOT NULL CHECK (method IN ('password', 'link', 'oidc', 'impersonation')),
+    created_at           timestamptz NOT NULL,
+    seen_at              timestamptz NOT NULL,
+    expires_at           timestamptz NOT NULL,
+    proved_at            timestamptz NOT NULL,                       -- when the person last proved who they are
+    second_factor        boolean NOT NULL DEFAULT false,
+    revoked_at           timestamptz,
+    address              text,
+    user_agent           text NOT NULL DEFAULT '',
+    impersonator_id      uuid REFERENCES person (id),
+    impersonation_reason text,
+    PRIMARY KEY (person_id, id),
+    CHECK ((impersonator_id IS NULL) = (method <> 'impersonation')),
+    CHECK ((impersonator_id IS NULL) = (impersonation_reason IS NULL))
+);
+CREATE UNIQUE INDEX session_digest ON session (digest);
+CREATE INDEX session_expires ON session (expires_at);
+
+-- What a link in a mail is worth, once.
+CREATE TABLE one_time_token (
+    digest     bytea PRIMARY KEY,
+    purpose    text NOT NULL CHECK (purpose IN ('verify_email', 'sign_in', 'reset_password', 'change_email')),
+    person_id  uuid NOT NULL REFERENCES person (id),
+    email      text NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    used_at    timestamptz
+);
+CREATE INDEX one_time_token_person ON one_time_token (person_id, purpose);
+
+CREATE TABLE invitation (
+    organization_id uuid NOT NULL REFERENCES organization (id),
+    id              uuid NOT NULL,
+    email           text NOT NULL CHECK (email = lower(email) AND length(email) <= 254),
+    role            text NOT NULL CHECK (role IN ('admin', 'member')),
+    digest          bytea NOT NULL,
+    invited_by      text NOT NULL,
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz NOT NULL,
+    accepted_at     timestamptz,
+    revoked_at      timestamptz,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE UNIQUE INDEX invitation_digest ON invitation (digest);
+CREATE UNIQUE INDEX invitation_open ON invitation (organization_id, email) WHERE accepted_at IS NULL AND revoked_at IS NULL;
+
+-- Whose tokens an organisation trusts: one pair of issuer and audience leads to one organisation.
+CREATE TABLE jwt_issuer (
+    organization_id uuid NOT NULL REFERENCES organization (id),
+    id              uuid NOT NULL,
+    name            text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
+    issuer          text NOT NULL CHECK (length(issuer) BETWEEN 1 AND 500),
+    audience        text NOT NULL CHECK (length(audience) BETWEEN 1 AND 500),
+    jwks_url        text NOT NULL,
+    user_claim      text NOT NULL DEFAULT 'sub',
+    enabled         boolean NOT NULL DEFAULT true,
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE UNIQUE INDEX jwt_issuer_tokens ON jwt_issuer (issuer, audience);
+
+-- How often somebody may try, by address and endpoint: free again at ready_at. Its rows are digests, and may be lost.
+CREATE UNLOGGED TABLE throttle (
+    id       bytea PRIMARY KEY,
+    ready_at timestamptz NOT NULL
+);
+CREATE INDEX throttle_ready ON throttle (ready_at);
+
+-- Mail to be sent, written in the transaction of what it tells about.
+CREATE TABLE mail (
+    id         uuid PRIMARY KEY,
+    recipient  text NOT NULL,
+    kind       text NOT NULL,
+    subject    text NOT NULL,
+    body       text NOT NULL,
+    created_at timestamptz NOT NULL,
+    due_at     timestamptz NOT NULL,
+    attempts   smallint NOT NULL DEFAULT 0,
+    sent_at    timestamptz,
+    given_up   boolean NOT NULL DEFAULT false,
+    error      text
+);
+CREATE INDEX mail_due ON mail (due_at) WHERE sent_at IS NULL AND NOT given_up;
+
+-- Exports and erasures of what is known about a person or an end user.
+CREATE TABLE privacy_task (
+    organization_id uuid NOT NULL REFERENCES organization (id),
+    id              uuid NOT NULL,
+    kind            text NOT NULL CHECK (kind IN ('export', 'erasure')),
+    subject_kind    text NOT NULL CHECK (subject_kind IN ('person', 'end_user')),
+    subject_id      uuid NOT NULL,
+    state           text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed')),
+    steps_done      smallint NOT NULL DEFAULT 0,
+    steps           smallint NOT NULL,
+    requested_by    text NOT NULL,
+    requested_at    timestamptz NOT NULL,
+    finished_at     timestamptz,
+    error           text,
+    result          bytea,                                           -- the zip of an export, until result_until
+    result_until    timestamptz,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE INDEX privacy_task_open ON privacy_task (requested_at) WHERE state IN ('waiting', 'running');
 
 -- --------------------------------------------------------------------------------------------- row-level security
 
@@ -750,10 +925,40 @@ CREATE POLICY owner ON organization TO CURRENT_USER USING (true) WITH CHECK (tru
 
 ALTER TABLE person ENABLE ROW LEVEL SECURITY;
 ALTER TABLE person FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON person FOR SELECT TO tollhouse_web
-    USING (id IN (SELECT person_id FROM member WHERE organization_id = (SELECT app_organization())));
+CREATE POLICY tenant ON person TO tollhouse_web
+    USING (id = (SELECT app_person())
+           OR id IN (SELECT person_id FROM member WHERE organization_id = (SELECT app_organization())))
+    WITH CHECK (id = (SELECT app_person()));
 CREATE POLICY operator ON person TO tollhouse_operator USING (true) WITH CHECK (true);
 CREATE POLICY owner ON person TO CURRENT_USER USING (true) WITH CHECK (true);
+
+DO $$
+DECLARE
+    name text;
+    tenant CONSTANT text := 'organization_id = (SELECT app_organization())';
+    self CONSTANT text := 'person_id = (SELECT app_person())';
+BEGIN
+    FOREACH name IN ARRAY ARRAY['invitation', 'jwt_issuer', 'privacy_task'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY tenant ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, tenant, tenant);
+        EXECUTE format('CREATE POLICY operator ON %I TO tollhouse_operator USING (true) WITH CHECK (true)', name);
+        EXECUTE format('CREATE POLICY owner ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['password', 'totp', 'recovery_code', 'linked_identity', 'session', 'one_time_token'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY self ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, self, self);
+        EXECUTE format('CREATE POLICY operator ON %I TO tollhouse_operator USING (true) WITH CHECK (true)', name);
+        EXECUTE format('CREATE POLICY owner ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['session', 'one_time_token', 'privacy_task', 'invitation'] LOOP
+        EXECUTE format('CREATE POLICY worker ON %I TO tollhouse_worker USING (true) WITH CHECK (true)', name);
+    END LOOP;
+END $$;
+CREATE POLICY teller ON jwt_issuer FOR SELECT TO tollhouse_teller USING (true);
+CREATE POLICY teller ON member FOR SELECT TO tollhouse_teller USING (true);
+CREATE POLICY teller ON person FOR SELECT TO tollhouse_teller USING (true);
 
 -- ------------------------------------------------------------------------------------------------------- privileges
 
@@ -800,6 +1005,36 @@ GRANT SELECT ON connection_health TO tollhouse_web, tollhouse_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON kept_answer, request_content TO tollhouse_web;
 GRANT SELECT, DELETE ON kept_answer, request_content TO tollhouse_worker;
 
+GRANT SELECT ON invitation, jwt_issuer TO tollhouse_web;
+GRANT SELECT, INSERT ON privacy_task TO tollhouse_web;
+GRANT SELECT, INSERT, UPDATE, DELETE ON password, totp, recovery_code, linked_identity, session TO tollhouse_web;
+GRANT SELECT, INSERT, UPDATE ON one_time_token TO tollhouse_web;
+GRANT UPDATE (name, email, email_verified_at) ON person TO tollhouse_web;
+GRANT SELECT ON identity_provider TO tollhouse_web;
+GRANT SELECT, INSERT, UPDATE, DELETE ON throttle TO tollhouse_web;
+GRANT INSERT ON mail, audit TO tollhouse_web;
+GRANT UPDATE (retention_days) ON organization TO tollhouse_web;
+GRANT UPDATE (last_used_at) ON api_key TO tollhouse_web;
+
+GRANT SELECT ON jwt_issuer, member TO tollhouse_teller;
+GRANT SELECT (id, suspended_at, erased_at) ON person TO tollhouse_teller;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON invitation, jwt_issuer, identity_provider, linked_identity TO tollhouse_operator;
+GRANT SELECT, INSERT, UPDATE ON privacy_task TO tollhouse_operator;
+GRANT DELETE ON member TO tollhouse_operator;
+GRANT INSERT, UPDATE, DELETE ON session, one_time_token, password, totp, recovery_code TO tollhouse_operator;
+GRANT SELECT ON session, one_time_token TO tollhouse_operator;
+GRANT SELECT (person_id, changed_at) ON password TO tollhouse_operator;
+GRANT SELECT (person_id, created_at, confirmed_at) ON totp TO tollhouse_operator;
+GRANT SELECT (person_id, used_at) ON recovery_code TO tollhouse_operator;
+GRANT SELECT, INSERT ON mail TO tollhouse_operator;
+GRANT SELECT, DELETE ON request_content, kept_answer TO tollhouse_operator;
+
+GRANT SELECT, DELETE ON session, one_time_token, invitation TO tollhouse_worker;
+GRANT SELECT, UPDATE ON privacy_task TO tollhouse_worker;
+GRANT SELECT, DELETE ON throttle TO tollhouse_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON mail TO tollhouse_worker;
+
 -- --------------------------------------------------------------------------- look-ups before a tenant is known
 
 -- Whose key is this? The one question asked before there is a tenant; the digest is unguessable, so it tells nothing else.
@@ -810,10 +1045,99 @@ CREATE FUNCTION find_api_key(wanted bytea)
     BEGIN ATOMIC
         SELECT k.organization_id, k.id, k.scopes, k.mode, k.expires_at, k.revoked_at, o.clock_offset_micros, o.suspended_at
         FROM api_key k JOIN organization o ON o.id = k.organization_id
-        WHERE k.digest = wanted;
+        WHERE k.digest = wanted AND o.deleted_at IS NULL;
     END;
 REVOKE ALL ON FUNCTION find_api_key FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION find_api_key TO tollhouse_web, tollhouse_operator;
+
+-- Whose session is this? The person, and the organisation that is chosen for it with the person's role there.
+CREATE FUNCTION find_session(wanted bytea)
+    RETURNS TABLE (id uuid, person_id uuid, organization_id uuid, method text, created_at timestamptz, seen_at timestamptz,
+                   expires_at timestamptz, proved_at timestamptz, second_factor boolean, revoked_at timestamptz,
+                   impersonator_id uuid, impersonation_reason text,
+                   email text, name text, superadmin boolean, email_verified_at timestamptz, person_suspended_at timestamptz,
+                   has_totp boolean, role text, organization_name text, organization_kind text,
+                   organization_suspended_at timestamptz, organization_deleted_at timestamptz, clock_offset_micros bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT s.id, s.person_id, s.organization_id, s.method, s.created_at, s.seen_at, s.expires_at, s.proved_at,
+               s.second_factor, s.revoked_at, s.impersonator_id, s.impersonation_reason,
+               p.email, p.name, p.superadmin, p.email_verified_at, p.suspended_at,
+               EXISTS (SELECT FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL),
+               m.role, o.name, o.kind, o.suspended_at, o.deleted_at, o.clock_offset_micros
+        FROM session s JOIN person p ON p.id = s.person_id JOIN organization o ON o.id = s.organization_id
+        LEFT JOIN member m ON m.organization_id = s.organization_id AND m.person_id = s.person_id
+        WHERE s.digest = wanted;
+    END;
+
+-- The person of an e-mail address, when there is one.
+CREATE FUNCTION find_person(wanted text)
+    RETURNS TABLE (id uuid, email text, name text, superadmin boolean, email_verified_at timestamptz, suspended_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT p.id, p.email, p.name, p.superadmin, p.email_verified_at, p.suspended_at
+        FROM person p WHERE p.email = wanted AND p.erased_at IS NULL;
+    END;
+
+CREATE FUNCTION find_linked_identity(wanted_provider uuid, wanted_subject text)
+    RETURNS TABLE (person_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT l.person_id FROM linked_identity l
+        WHERE l.provider_id = wanted_provider AND l.subject = wanted_subject;
+    END;
+
+-- Takes the token, once: who comes second gets nothing.
+CREATE FUNCTION use_one_time_token(wanted bytea, wanted_purpose text, moment timestamptz)
+    RETURNS TABLE (person_id uuid, email text)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        UPDATE one_time_token t SET used_at = moment
+        WHERE t.digest = wanted AND t.purpose = wanted_purpose AND t.used_at IS NULL AND t.expires_at > moment
+        RETURNING t.person_id, t.email;
+    END;
+
+CREATE FUNCTION find_invitation(wanted bytea)
+    RETURNS TABLE (organization_id uuid, id uuid, organization_name text, email text, role text, invited_by text,
+                   expires_at timestamptz, accepted_at timestamptz, revoked_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT i.organization_id, i.id, o.name, i.email, i.role, i.invited_by, i.expires_at, i.accepted_at, i.revoked_at
+        FROM invitation i JOIN organization o ON o.id = i.organization_id
+        WHERE i.digest = wanted AND o.deleted_at IS NULL;
+    END;
+
+-- Who trusts this issuer for this audience.
+CREATE FUNCTION find_jwt_issuer(wanted_issuer text, wanted_audiences text[])
+    RETURNS TABLE (organization_id uuid, id uuid, issuer text, audience text, jwks_url text, user_claim text, enabled boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT j.organization_id, j.id, j.issuer, j.audience, j.jwks_url, j.user_claim, j.enabled
+        FROM jwt_issuer j WHERE j.issuer = wanted_issuer AND j.audience = ANY (wanted_audiences);
+    END;
+
+-- The organisations of the person of the transaction, and of nobody else.
+CREATE FUNCTION own_organizations()
+    RETURNS TABLE (id uuid, name text, kind text, role text, plan_id text, suspended_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT o.id, o.name, o.kind, m.role, o.plan_id, o.suspended_at
+        FROM member m JOIN organization o ON o.id = m.organization_id
+        WHERE m.person_id = (SELECT app_person()) AND o.deleted_at IS NULL
+        ORDER BY o.kind, lower(o.name), o.id;
+    END;
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['find_session(bytea)', 'find_person(text)', 'find_linked_identity(uuid, text)',
+                                'use_one_time_token(bytea, text, timestamptz)', 'find_invitation(bytea)',
+                                'find_jwt_issuer(text, text[])', 'own_organizations()'] LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', name);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO tollhouse_web, tollhouse_operator', name);
+    END LOOP;
+END $$;
 
 -- ------------------------------------------------------------------------------------------------------- reporting
 

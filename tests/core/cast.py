@@ -7,7 +7,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Credential, CreditsWant, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Capability, Catalogue, Offer, Plan, Quality
 from tollhouse.core.credit import PRIORITY, Account, Balance, Grant, Source
 from tollhouse.core.period import month_containing
@@ -109,10 +109,12 @@ def call(
 
 
 def ask(want: CallWant | CapabilityWant | CreditsWant | None = None, **changes: Any) -> Ask:
-    """For a call of `small`, 1,000 tokens in and 100 out, if nothing else is said; with `subject_id`, `key_id`,
+    """For a call of `small`, 1,000 tokens in and 100 out, if nothing else is said; with `subject_id`, `credential`,
     `channel` or `needs` of another, the rest is about the call."""
-    about = {name: changes.pop(name) for name in ("subject_id", "key_id", "channel", "needs") if name in changes}
-    usual = Ask(ORGANIZATION, KEY, SOMEBODY, "api", want or call(**changes), needs=frozenset({"gateway"}))
+    about = {name: changes.pop(name) for name in ("subject_id", "credential", "channel", "needs") if name in changes}
+    usual = Ask(
+        ORGANIZATION, Credential("key", KEY), SOMEBODY, "api", want or call(**changes), needs=frozenset({"gateway"})
+    )
     return replace(usual, **about)
 
 

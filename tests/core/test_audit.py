@@ -83,7 +83,7 @@ def test_details_that_went_through_json_in_any_order_have_the_same_hash(found: d
 
 
 def test_the_hash_of_a_stored_row_is_that_of_its_entry() -> None:
-    columns = ("organization_id", "seq", "at", "actor", "action", "object_type", "object_id", "details")
+    columns = ("organization_id", "seq", "at", "actor", "action", "object_type", "object_id", "details", "address")
     row = {name: getattr(ENTRY, name) for name in columns} | {"previous_hash": b"before", "hash": b"whatever"}
     assert row_hash(row) == hash_of(b"before", ENTRY)
 

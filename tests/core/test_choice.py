@@ -33,7 +33,7 @@ from tests.core.cast import (
     studio,
 )
 from tollhouse.core import errors
-from tollhouse.core.access import CANDIDATES_MAX, OUTPUT_TOKENS_MIN, Admission, decide
+from tollhouse.core.admission import CANDIDATES_MAX, OUTPUT_TOKENS_MIN, Admission, decide
 from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Size
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.choice import in_question

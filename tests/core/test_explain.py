@@ -32,7 +32,7 @@ from tests.core.cast import (
     price,
     studio,
 )
-from tollhouse.core.access import Admission, decide
+from tollhouse.core.admission import Admission, decide
 from tollhouse.core.ask import AUTO, Ask, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.credit import Account
 from tollhouse.core.errors import LimitExceeded, TollhouseError

@@ -128,7 +128,7 @@ def test_a_rule_binds_those_whom_it_names_or_each_by_themselves(
 def test_a_call_on_nobodys_behalf_is_no_persons_and_one_without_a_key_no_keys() -> None:
     rules = (rule(scope="person"), rule(scope="key"), rule())
     assert [one[0] for one in bound(ask(subject_id=ORGANIZATION), *rules)] == ["key", "organization"]
-    assert [one[0] for one in bound(ask(key_id=None), *rules)] == ["person", "organization"]
+    assert [one[0] for one in bound(ask(credential=None), *rules)] == ["person", "organization"]
     assert bound(ask(subject_id=ORGANIZATION), rule(scope="person", subject_id=ORGANIZATION)) == []
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from tollhouse.core.ask import Ask, CallWant, Size
+from tollhouse.core.ask import Ask, CallWant, Credential, Size
 from tollhouse.core.credit import Source
 from tollhouse.core.fund import first_balance, new_grant
 from tollhouse.core.fund import give as book
@@ -101,10 +101,12 @@ def ask(
     model_id: str = "sandbox",
     input_tokens: int = 1_000,
     output_tokens: int | None = 100,
+    key_id: UUID | None = None,
     **about: Any,
 ) -> Admit:
     """1,000 tokens of input and 100 of output, if nothing else is said."""
-    usual = Ask(organization_id, None, SOMEBODY, "api", CallWant(model_id, Size(input_tokens, output_tokens)))
+    credential = None if key_id is None else Credential("key", key_id)
+    usual = Ask(organization_id, credential, SOMEBODY, "api", CallWant(model_id, Size(input_tokens, output_tokens)))
     return Admit(organization_id, replace(usual, **about), "/v1/chat/completions")
 
 

@@ -12,6 +12,8 @@ import psycopg
 import pytest
 
 from tests.conftest import TEST_SECRET, SeededTemplate
+from tollhouse.core.access import of_scopes
+from tollhouse.core.ask import Credential
 from tollhouse.core.errors import Forbidden, Overloaded, Unauthenticated
 from tollhouse.core.key import Scope, make_key
 from tollhouse.core.vault import Keyring
@@ -74,7 +76,9 @@ def test_a_key_is_found_in_either_header_the_standard_one_first(
 async def test_a_key_leads_to_its_organisation_and_its_scopes(cast: Cast) -> None:
     made = await cast.key("credits", "act_as")
     caller = await authenticate(cast.db, KEYRING, made.key, cast.order.now)
-    assert caller == Caller(cast.organization_id, made.row.id, frozenset({"credits", "act_as"}), "test")
+    assert caller == Caller(
+        cast.organization_id, Credential("key", made.row.id), frozenset({"credits.use", "act_as"}), "test"
+    )
     assert caller.actor == f"key:{made.row.id}"
 
 
@@ -115,7 +119,7 @@ async def test_a_key_lives_through_a_change_of_the_secret_until_the_former_one_i
 async def test_a_key_that_is_made_after_the_change_needs_the_present_secret_only(cast: Cast) -> None:
     made = await cast.key(keyring=ROTATED)
     for keyring in (ROTATED, Keyring(NEW)):
-        assert (await authenticate(cast.db, keyring, made.key, cast.order.now)).key_id == made.row.id
+        assert (await authenticate(cast.db, keyring, made.key, cast.order.now)).credential.id == made.row.id
     with pytest.raises(Unauthenticated, match="no such API key"):
         await authenticate(cast.db, KEYRING, made.key, cast.order.now)
 
@@ -169,27 +173,28 @@ async def test_a_suspended_organisation_is_forbidden(cast: Cast, database_url: s
 
 
 def caller(organization_id: UUID, *scopes: Scope) -> Caller:
-    return Caller(organization_id, UUID(int=9), frozenset(scopes), "test")
+    permissions = of_scopes(scopes, platform=organization_id == PLATFORM_ID)
+    return Caller(organization_id, Credential("key", UUID(int=9)), permissions, "test")
 
 
 def test_a_missing_scope_is_named() -> None:
     with pytest.raises(Forbidden, match="'credits' or 'gateway'"):
-        require(caller(DEMO_ID, "act_as"), "credits", "gateway")
+        require(caller(DEMO_ID, "act_as"), "credits.use", "models.use")
 
 
 def test_one_of_the_scopes_suffices() -> None:
-    require(caller(DEMO_ID, "gateway"), "credits", "gateway")
+    require(caller(DEMO_ID, "gateway"), "credits.use", "models.use")
 
 
 def test_the_scope_operator_counts_on_keys_of_the_platform_only() -> None:
-    require(caller(PLATFORM_ID, "operator"), "operator")
+    require(caller(PLATFORM_ID, "operator"), "platform")
     with pytest.raises(Forbidden, match="'operator'"):
-        require(caller(DEMO_ID, "operator"), "operator")
+        require(caller(DEMO_ID, "operator"), "platform")
 
 
 async def test_the_seeded_operator_key_is_an_operator(cast: Cast, seeded_template: SeededTemplate) -> None:
     found = await authenticate(cast.db, KEYRING, seeded_template.operator_key, datetime.now(UTC))
-    require(found, "operator")
+    require(found, "platform")
 
 
 async def test_an_identity_is_known_without_the_database_once_it_was_seen(cast: Cast) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from tests.machine import house
 from tests.machine.house import BEGIN, HOUR, Answer, Done, Entry, Gift, Plans, Refused, Released, Reserved, Settled
 from tollhouse.core import fund
-from tollhouse.core.access import decide
+from tollhouse.core.admission import decide
 from tollhouse.core.ask import Ask, CreditsWant, Facts
 from tollhouse.core.catalogue import Catalogue, Plan
 from tollhouse.core.credit import Account, Balance, Grant, Hold

@@ -155,7 +155,7 @@ async def access_check(state: Shared, holder: Holder, body: AccessBody) -> Acces
     subject_id = organization_id if user is None else end_user_id(organization_id, user)
     channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
     needs = holder.needs("credits", user)
-    ask = Ask(organization_id, holder.key_id, subject_id, channel, want, needs, here=False)
+    ask = Ask(organization_id, holder.credential, subject_id, channel, want, needs, here=False)
     found = await state.teller.do(Explain(organization_id, ask))
     if _is_about_the_question(found.refusal):
         raise found.refusal

@@ -1,6 +1,5 @@
 """Who calls a handler, and with which right."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -9,6 +8,8 @@ from fastapi import Depends, Header, Request
 
 from tollhouse.api.body import EndUser
 from tollhouse.api.state import Shared, State
+from tollhouse.core.access import SCOPES, Permission
+from tollhouse.core.ask import Credential
 from tollhouse.core.errors import BadRequest
 from tollhouse.core.key import Scope
 from tollhouse.flows.auth import Caller, authenticate, credential_of, require
@@ -16,23 +17,37 @@ from tollhouse.flows.operation import Bearer
 from tollhouse.flows.order import Order
 
 
-def with_scope(*any_of: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, whose key has one of the scopes. Looked up afresh with every call, never from
-    memory."""
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Who acts in which organisation, and what is ordered with it."""
 
-    async def calling(request: Request, state: Shared) -> Caller:
+    caller: Caller
+    order: Order
+
+    @property
+    def organization_id(self) -> UUID:
+        return self.caller.organization_id
+
+
+class Allowed:
+    """The policy of a route, as a dependency: the caller has one of these permissions. Looked up afresh with every
+    call, never from memory."""
+
+    def __init__(self, *any_of: Permission) -> None:
+        self.any_of = any_of
+
+    async def __call__(self, request: Request, state: Shared) -> Acting:
         credential = credential_of(request.scope["headers"])
         caller = await authenticate(state.db, state.policy.keyring, credential, state.clock())
-        require(caller, *any_of)
-        return caller
-
-    return calling
+        require(caller, *self.any_of)
+        return Acting(caller, Order(caller.actor, state.clock()))
 
 
-async def ordering(state: Shared, caller: Annotated[Caller, Depends(with_scope("operator"))]) -> Order:
-    return Order(caller.actor, state.clock())
+async def ordering(acting: Annotated[Acting, Depends(Allowed("platform"))]) -> Order:
+    return acting.order
 
 
+Manager = Annotated[Acting, Depends(Allowed("organization.manage"))]
 Operator = Annotated[Order, Depends(ordering)]
 
 
@@ -43,7 +58,7 @@ class KeyHolder:
 
     organization_id: UUID
     key_id: UUID
-    credential: str | None
+    carried: str | None  # the key itself
     on_behalf_of: str | None  # the header X-Tollhouse-User
 
     def user(self, named: str | None) -> str | None:
@@ -52,15 +67,19 @@ class KeyHolder:
             raise BadRequest("The body names another user than the header X-Tollhouse-User. Send one of them.", "user")
         return named or self.on_behalf_of
 
+    @property
+    def credential(self) -> Credential:
+        return Credential("key", self.key_id)
+
     def needs(self, scope: Scope, user: str | None) -> frozenset[Scope]:
         return frozenset({scope}) if user is None else frozenset({scope, "act_as"})
 
     def bearer(self, scope: Scope) -> Bearer:
-        return Bearer(self.key_id, frozenset({scope}))
+        return Bearer(self.credential, frozenset({scope}))
 
     async def check(self, state: State, scope: Scope) -> None:
         """For what no operation decides: looked up afresh."""
-        require(await authenticate(state.db, state.policy.keyring, self.credential, state.clock()), scope)
+        require(await authenticate(state.db, state.policy.keyring, self.carried, state.clock()), *SCOPES[scope])
 
 
 async def holding(

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from tollhouse.api.body import Body, StrictRoute, Word
-from tollhouse.api.caller import Operator
-from tollhouse.api.managing import Manager
+from tollhouse.api.caller import Acting, Allowed, Operator
 from tollhouse.api.state import Shared
 from tollhouse.core.connection import Health, Origin
 from tollhouse.core.errors import Forbidden
@@ -131,7 +130,7 @@ async def of_platform(order: Operator) -> Owner:
     return Owner(PLATFORM_ID, order)
 
 
-async def of_organization(manager: Manager) -> Owner:
+async def of_organization(manager: Annotated[Acting, Depends(Allowed("connections.manage"))]) -> Owner:
     if manager.organization_id == PLATFORM_ID:
         raise Forbidden(
             "The platform's connections are every organisation's to use: manage them at /api/operator/connections, "

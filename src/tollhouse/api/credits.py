@@ -8,11 +8,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tollhouse.api.body import Moment, StrictRoute
-from tollhouse.api.caller import with_scope
+from tollhouse.api.caller import Acting, Allowed
 from tollhouse.api.state import Shared, State
 from tollhouse.api.view import BalanceView, NoticesView, TransactionsView
 from tollhouse.core.errors import BadRequest
-from tollhouse.flows.auth import Caller
 from tollhouse.flows.operation import CatchUp
 from tollhouse.store import credit, notice
 
@@ -51,7 +50,9 @@ class TransactionsQuery(BaseModel):
 
 
 @router.get("/balance", summary="What there is, and what it is made of")
-async def balance(state: Shared, caller: Annotated[Caller, Depends(with_scope("credits", "gateway"))]) -> BalanceView:
+async def balance(
+    state: Shared, caller: Annotated[Acting, Depends(Allowed("credits.use", "models.use"))]
+) -> BalanceView:
     now = state.clock()
     await catch_up(state, caller.organization_id, now)
     async with state.db.tenant(caller.organization_id) as tx:
@@ -63,7 +64,7 @@ async def balance(state: Shared, caller: Annotated[Caller, Depends(with_scope("c
 @router.get("/transactions", summary="The ledger, newest first")
 async def transactions(
     state: Shared,
-    caller: Annotated[Caller, Depends(with_scope("credits"))],
+    caller: Annotated[Acting, Depends(Allowed("credits.use"))],
     query: Annotated[TransactionsQuery, Query()],
 ) -> TransactionsView:
     if query.since and query.until and query.since >= query.until:
@@ -76,7 +77,7 @@ async def transactions(
 
 
 @router.get("/notices", summary="What was told of low credits, newest first")
-async def notices(state: Shared, caller: Annotated[Caller, Depends(with_scope("credits"))]) -> NoticesView:
+async def notices(state: Shared, caller: Annotated[Acting, Depends(Allowed("credits.use"))]) -> NoticesView:
     async with state.db.tenant(caller.organization_id) as tx:
         return NoticesView.of(await notice.of(tx, caller.organization_id, NOTICES_SHOWN))
 

@@ -135,7 +135,7 @@ async def reserve(state: Shared, holder: Holder, body: ReservationBody, key: Ide
     want = body.want()
     channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
     needs = holder.needs("credits", user)
-    ask = Ask(organization_id, holder.key_id, subject_id, channel, want, needs, here=False)
+    ask = Ask(organization_id, holder.credential, subject_id, channel, want, needs, here=False)
     admit = Admit(
         organization_id, ask, None, external_user=user, once=Once(ENDPOINT, key, body_hash(body, user)),
         lease=timedelta(seconds=body.ttl_seconds), metadata=body.metadata,

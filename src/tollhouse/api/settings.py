@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from tollhouse.api.body import Body, StrictRoute
-from tollhouse.api.managing import Manager
+from tollhouse.api.caller import Manager
 from tollhouse.api.state import Shared
 from tollhouse.core.errors import NotFound
 from tollhouse.flows import settings as flow

@@ -65,25 +65,44 @@ Want = CallWant | CapabilityWant | CreditsWant
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What somebody came with: an API key, a token of an issuer that the organisation trusts, or a session, of which
+    `id` is the person's. Whether it still counts is read again under the organisation's lock."""
+
+    kind: Literal["key", "issuer", "person"]
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """`subject_id` is whose limits it takes: a person, an end user, or the organisation itself. `here` False: the host
-    application makes the call, so nobody need be connected to answer it here."""
+    """`subject_id` is whose limits it takes: a person, an end user, or the organisation itself. `credential` None: the
+    installation's own work. `here` False: the host application makes the call, so nobody need be connected to answer
+    it here."""
 
     organization_id: UUID
-    key_id: UUID | None
+    credential: Credential | None
     subject_id: UUID
     channel: Channel
     want: Want
     needs: frozenset[Scope] = frozenset()
     here: bool = True
 
+    @property
+    def key_id(self) -> UUID | None:
+        """The API key, when it came with one."""
+        return self.credential.id if self.credential is not None and self.credential.kind == "key" else None
+
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
+    """A credential as it is at this moment: a key, or what stands in a key's place for issuers and persons. `models`
+    are those that it may call; None: all."""
+
     scopes: frozenset[Scope]
-    mode: Mode
+    mode: Mode | None  # None: of whatever mode the installation is
     expires_at: datetime | None
     revoked_at: datetime | None
+    models: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ START = b""  # the hash before the first row
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Who did what to what, in real time. `actor` is key:<id>, person:<id> or system; `seq` counts from 1 in each
-    organisation."""
+    """Who did what to what, in real time. `actor` is key:<id>, person:<id>, issuer:<id> or system; `seq` counts from 1
+    in each organisation. `address` is where it came from; None: not over the network."""
 
     organization_id: UUID
     seq: int
@@ -26,6 +26,7 @@ class Entry:
     object_type: str
     object_id: str
     details: Mapping[str, Detail]
+    address: str | None = None
 
 
 def canonical(entry: Entry) -> bytes:
@@ -41,6 +42,8 @@ def canonical(entry: Entry) -> bytes:
         "object_id": entry.object_id,
         "details": _plain(entry.details),
     }
+    if entry.address is not None:  # rows from before there were addresses keep their hash
+        about["address"] = entry.address
     return json.dumps(about, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -51,7 +54,7 @@ def hash_of(previous_hash: bytes, entry: Entry) -> bytes:
 
 def row_hash(row: Mapping[str, Any]) -> bytes:
     """What the hash of a stored row must be, from its columns."""
-    columns = ("organization_id", "seq", "at", "actor", "action", "object_type", "object_id", "details")
+    columns = ("organization_id", "seq", "at", "actor", "action", "object_type", "object_id", "details", "address")
     return hash_of(row["previous_hash"], Entry(*(row[name] for name in columns)))
 
 

@@ -1,6 +1,6 @@
 """Which models may answer an ask, best first: the one that was named or its replacement, for `auto` those that fit the
 question, those of a plan's offer; before them the one that an experiment gives. Whether limits and credits allow them
-is decided in core/access.py."""
+is decided in core/admission.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def ways(ask: Ask, model: Model, facts: Facts) -> tuple[Route, ...]:
     """Every route to the model; what the host application calls itself has one, and nobody need be connected."""
     if not ask.here:
         return (Route(model.provider_id, None),)
-    mode = facts.key.mode if facts.key else facts.mode
+    mode = (facts.key and facts.key.mode) or facts.mode
     return facts.catalogue.routes(model, ask.organization_id, mode, facts.mode)
 
 

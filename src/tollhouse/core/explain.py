@@ -1,10 +1,10 @@
-"""What would be decided, and why: for those who ask before they act. The rules are those of core/access.py, run on the
-same facts; nothing is taken."""
+"""What would be decided, and why: for those who ask before they act. The rules are those of core/admission.py, run on
+the same facts; nothing is taken."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tollhouse.core.access import Weighed, output_wanted, quote_of, weigh
+from tollhouse.core.admission import Weighed, output_wanted, quote_of, weigh
 from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, CreditsWant, Facts, Want
 from tollhouse.core.choice import Choice, choices, offered
 from tollhouse.core.credit import Account

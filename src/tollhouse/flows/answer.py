@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from tollhouse.core.access import check_key, decide
+from tollhouse.core.admission import check_key, decide
 from tollhouse.core.ask import CreditsWant, Want
 from tollhouse.core.errors import (
     BadRequest,
@@ -102,7 +102,7 @@ def _check_bearer(batch: Batch, desk: Desk, number: int, bearer: Bearer | None) 
 def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted | Replayed:
     asked, ask, kept_as = batch.asked[number], operation.ask, record_key(operation)
     if kept_as is not None:
-        if ask.key_id is not None:  # an answer is told again only while the key works
+        if ask.credential is not None:  # an answer is told again only while the key works
             check_key(asked.facts.key, ask.needs, desk.now)
         known = batch.records.get(kept_as)
         if known is not None:

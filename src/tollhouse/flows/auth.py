@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tollhouse.core.access import check_alive, check_suspended
+from tollhouse.core.access import Permission, of_scopes, scopes_with
+from tollhouse.core.admission import check_alive, check_suspended
+from tollhouse.core.ask import Credential
 from tollhouse.core.errors import Forbidden, Unauthenticated
-from tollhouse.core.key import Mode, Scope, digest, digests, looks_like_a_key
+from tollhouse.core.key import Mode, digest, digests, looks_like_a_key
 from tollhouse.core.vault import Keyring
 from tollhouse.store import key as keys
 from tollhouse.store.catalogue import PLATFORM_ID
@@ -20,17 +22,18 @@ IDENTITIES_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose key it is and what it may do, read a moment ago."""
+    """Who calls, in which organisation, and what may be done there, read a moment ago. `mode` None: that of the
+    installation."""
 
     organization_id: UUID
-    key_id: UUID
-    scopes: frozenset[Scope]
-    mode: Mode
+    credential: Credential
+    permissions: frozenset[Permission]
+    mode: Mode | None
 
     @property
     def actor(self) -> str:
         """As it stands in the ledger and in the audit log."""
-        return f"key:{self.key_id}"
+        return f"{self.credential.kind}:{self.credential.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,14 @@ async def authenticate(db: Database, keyring: Keyring, credential: str | None, n
     found = await _look_up(db, keyring, _key(credential))
     check_suspended(found.suspended_at is not None)
     check_alive(found.revoked_at, found.expires_at, now + timedelta(microseconds=found.clock_offset_micros))
-    return Caller(found.organization_id, found.id, frozenset(found.scopes), found.mode)
+    permissions = of_scopes(found.scopes, platform=found.organization_id == PLATFORM_ID)
+    return Caller(found.organization_id, Credential("key", found.id), permissions, found.mode)
 
 
-def require(caller: Caller, *any_of: Scope) -> None:
-    """Forbidden, naming the scope, unless the key has one of these. `operator` counts on keys of the platform only."""
-    held = caller.scopes if caller.organization_id == PLATFORM_ID else caller.scopes - {"operator"}
-    if held.isdisjoint(any_of):
-        wanted = " or ".join(repr(scope) for scope in any_of)
+def require(caller: Caller, *any_of: Permission) -> None:
+    """Forbidden, naming the scopes that would do, unless the caller has one of these permissions."""
+    if caller.permissions.isdisjoint(any_of):
+        wanted = " or ".join(repr(scope) for permission in any_of for scope in scopes_with(permission))
         raise Forbidden(f"This API key lacks the scope {wanted}. Use a key that has it, or have one made.")
 
 

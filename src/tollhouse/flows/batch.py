@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tollhouse.core.ask import Ask, CallWant, Facts, KeyFacts, Size
+from tollhouse.core.ask import Ask, CallWant, Credential, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.choice import in_question
 from tollhouse.core.credit import Account
@@ -199,13 +199,15 @@ def _find_takes(
 def _ask_rows(asks: dict[int, Ask], catalogue: Catalogue | None) -> Iterator[calls.AskRow]:
     for number, ask in asks.items():
         models = in_question(ask, catalogue) if catalogue is not None else ()
-        yield calls.AskRow(number, ask.organization_id, ask.key_id, ask.subject_id, models)
+        yield calls.AskRow(
+            number, ask.organization_id, ask.credential.id if ask.credential else None, ask.subject_id, models
+        )
 
 
 def _bearer_rows(operations: list[AnyOperation]) -> Iterator[calls.AskRow]:
     for number, one in enumerate(operations):
         if isinstance(one, Settle | Release | Renew) and one.bearer is not None:
-            yield calls.AskRow(number, one.organization_id, one.bearer.key_id, one.organization_id)
+            yield calls.AskRow(number, one.organization_id, one.bearer.credential.id, one.organization_id)
 
 
 def _moves(batch: Batch, operations: list[AnyOperation]) -> Iterator[tuple[int, Takes]]:
@@ -218,10 +220,9 @@ def _moves(batch: Batch, operations: list[AnyOperation]) -> Iterator[tuple[int, 
         reservation, model = desk.reservations.get(one.reservation_id), batch.catalogue.models.get(one.model_id)
         if reservation is None or model is None or reservation.capability or reservation.model_id == model.id:
             continue
-        ask = Ask(
-            one.organization_id, reservation.key_id, reservation.subject_id, reservation.channel,
-            CallWant(model.id, Size(0, 0)),
-        )  # fmt: skip
+        credential = Credential("key", reservation.key_id) if reservation.key_id else None
+        want = CallWant(model.id, Size(0, 0))
+        ask = Ask(one.organization_id, credential, reservation.subject_id, reservation.channel, want)
         locked, unlocked = desk.locked, frozenset({model.id})  # no candidate is asked that is not
         plan = batch.catalogue.plans[locked.plan_id]
         began = reservation.created_at
@@ -267,6 +268,6 @@ def _facts(batch: Batch, desk: Desk, row: calls.AskFacts) -> Facts:
 
 
 def _key_facts(row: calls.AskFacts) -> KeyFacts | None:
-    if row.mode is None:
+    if row.scopes is None:
         return None
-    return KeyFacts(frozenset(row.scopes or ()), row.mode, row.expires_at, row.revoked_at)
+    return KeyFacts(frozenset(row.scopes), row.mode, row.expires_at, row.revoked_at, row.model_ids)

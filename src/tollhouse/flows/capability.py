@@ -13,8 +13,8 @@ from uuid import UUID
 
 import msgspec
 
-from tollhouse.core.access import Candidate
-from tollhouse.core.ask import Ask, CapabilityWant, Size
+from tollhouse.core.admission import Candidate
+from tollhouse.core.ask import Ask, CapabilityWant, Credential, Size
 from tollhouse.core.catalogue import Capability
 from tollhouse.core.errors import BadRequest, Conflict, InvalidAnswer, NotFound
 from tollhouse.core.key import Mode, Scope, end_user_id
@@ -178,7 +178,7 @@ def _admit(who: Identity, wish: Wish, size: Size) -> Admit:
     organization_id = who.organization_id
     ask = Ask(
         organization_id=organization_id,
-        key_id=who.key_id,
+        credential=Credential("key", who.key_id),
         subject_id=organization_id if wish.user is None else end_user_id(organization_id, wish.user),
         channel="capability",
         want=CapabilityWant(wish.capability_id, wish.quality_id, size),

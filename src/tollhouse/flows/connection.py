@@ -191,7 +191,7 @@ async def read(db: Database, owner: Owner) -> list[ConnectionRow]:
             return await store.of(tenant, owner.organization_id)
     async with db.operator() as tx:
         about = ("organization", str(owner.organization_id))
-        await record(tx, owner.organization_id, owner.order.now, owner.order.actor, "connection.read", about, {})
+        await record(tx, owner.organization_id, owner.order, "connection.read", about, {})
         return await store.of(tx, owner.organization_id)
 
 
@@ -341,4 +341,4 @@ async def _record(
         "priority": row.priority,
     }
     about = ("connection", id_ or str(row.id))
-    await record(tx, owner.organization_id, owner.order.now, owner.order.actor, action, about, details | more)
+    await record(tx, owner.organization_id, owner.order, action, about, details | more)

@@ -170,4 +170,4 @@ def _written(one: Experiment) -> dict[str, Detail]:
 
 
 async def _record(tx: OperatorTx, order: Order, action: str, id_: str, details: dict[str, Detail]) -> None:
-    await record(tx, PLATFORM_ID, order.now, order.actor, action, ("experiment", id_), details)
+    await record(tx, PLATFORM_ID, order, action, ("experiment", id_), details)

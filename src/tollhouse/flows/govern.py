@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, OperationalError
 
 from tollhouse.core import fund as rules
 from tollhouse.core.audit import Detail
-from tollhouse.core.catalogue import Catalogue, Plan
+from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.credit import Account
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
 from tollhouse.core.key import Mode, digest, end_user_id, make_key, ordered_id, shown
@@ -34,6 +34,7 @@ from tollhouse.flows.order import (
     Order,
     Overview,
 )
+from tollhouse.flows.organization import New, make, plan_of
 from tollhouse.store import account as accounts
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import credit, entitlement, person
@@ -44,7 +45,6 @@ from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database, OperatorTx
 from tollhouse.store.entitlement import Entitlement
 from tollhouse.store.key import ApiKey
-from tollhouse.store.organization import Organization
 from tollhouse.store.proof import Failure, prove
 
 
@@ -70,20 +70,13 @@ async def create_organization(
 
 
 async def _create(tx: OperatorTx, order: Order, wanted: NewOrganization) -> Overview:
-    plan = _plan(await catalogues.load(tx), wanted.plan_id)
-    now, anchor = order.now, wanted.period_anchor or order.now
-    id_ = ordered_id(now, os.urandom(10))
-    row = Organization(id_, wanted.name, "team", wanted.business_type, plan.id, None, anchor, 0, None, now)
-    await organizations.insert(tx, row)
-    await organizations.insert_balance(tx, rules.first_balance(id_, anchor, now))
-    await fund.begin(tx, id_, plan, now)
     owner_id = None
     if wanted.owner_email is not None:
-        owner_id = await person.find_or_insert(tx, ordered_id(now, os.urandom(10)), wanted.owner_email, now)
-        await person.add_member(tx, id_, owner_id, "owner", now)
-    details = {"name": row.name, "plan": plan.id, "owner": str(owner_id) if owner_id else None}
-    await record(tx, id_, now, order.actor, "organization.created", ("organization", str(id_)), details)
-    return await _overview(tx, await open_organization(tx, id_, now))
+        new_id = ordered_id(order.now, os.urandom(10))
+        owner_id = await person.find_or_insert(tx, new_id, wanted.owner_email, order.now)
+    new = New(wanted.name, "team", wanted.plan_id, wanted.business_type, wanted.period_anchor)
+    row = await make(tx, order, new, owner_id)
+    return await _overview(tx, await open_organization(tx, row.id, order.now))
 
 
 async def read_organization(db: Database, order: Order, organization_id: UUID) -> Overview:
@@ -91,7 +84,7 @@ async def read_organization(db: Database, order: Order, organization_id: UUID) -
     async with db.operator() as tx:
         opened = await open_organization(tx, organization_id, order.now)
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, "organization.read", about, {})
+        await record(tx, organization_id, order, "organization.read", about, {})
         return await _overview(tx, opened)
 
 
@@ -112,7 +105,7 @@ async def create_key(db: Database, order: Order, keyring: Keyring, organization_
         await keys.insert(tx, row, digest(keyring.current, key))
         details = {"name": row.name, "start": row.start, "scopes": list(wanted.scopes), "mode": wanted.mode,
                    "expires_at": _written(wanted.expires_at)}  # fmt: skip
-        await record(tx, organization_id, order.now, order.actor, "key.created", ("key", str(row.id)), details)
+        await record(tx, organization_id, order, "key.created", ("key", str(row.id)), details)
         return MadeKey(row, key)
 
 
@@ -121,7 +114,7 @@ async def read_keys(db: Database, order: Order, organization_id: UUID) -> list[A
     async with db.operator() as tx:
         now = (await open_organization(tx, organization_id, order.now)).now
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, "key.read", about, {})
+        await record(tx, organization_id, order, "key.read", about, {})
         return await keys.live(tx, organization_id, now)
 
 
@@ -132,9 +125,7 @@ async def revoke_key(db: Database, order: Order, organization_id: UUID, key_id: 
         row = await keys.revoke(tx, organization_id, key_id, now)
         if row is None:
             raise NotFound("This organisation has no such key.")
-        await record(
-            tx, organization_id, order.now, order.actor, "key.revoked", ("key", str(key_id)), {"name": row.name}
-        )
+        await record(tx, organization_id, order, "key.revoked", ("key", str(key_id)), {"name": row.name})
         return row
 
 
@@ -160,7 +151,7 @@ async def _give(tx: OperatorTx, order: Order, opened: Opened, wanted: NewGrant) 
     details = {"source": wanted.source, "credits": format_credits(wanted.amount_micros), "note": wanted.note,
                "effective_at": _written(grant.effective_at), "expires_at": _written(grant.expires_at)}  # fmt: skip
     organization_id = opened.locked.id
-    await record(tx, organization_id, order.now, order.actor, "grant.given", ("grant", str(grant.id)), details)
+    await record(tx, organization_id, order, "grant.given", ("grant", str(grant.id)), details)
     return Given(grant, account.balance.available_micros, account.balance.spendable_micros)
 
 
@@ -169,7 +160,7 @@ async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id
     its welcome bonus. Downwards at the period's end. To the plan in force: a change that waits is cancelled."""
     async with db.operator() as tx:
         opened = await open_organization(tx, organization_id, order.now)
-        before, wanted = opened.catalogue.plans[opened.locked.plan_id], _plan(opened.catalogue, plan_id)
+        before, wanted = opened.catalogue.plans[opened.locked.plan_id], plan_of(opened.catalogue, plan_id)
         welcomed = await accounts.welcome_given(tx, organization_id, wanted.id)
         change = rules.change_plan(
             opened.account, before, wanted, welcomed, opened.now, fund.ids_at(opened.now), order.actor
@@ -179,7 +170,7 @@ async def change_plan(db: Database, order: Order, organization_id: UUID, plan_id
         details: dict[str, Detail] = {"from": before.id, "to": wanted.id, "at_once": change.at_once}
         details["credits"] = format_credits(change.given_micros)
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, "plan.changed", about, details)
+        await record(tx, organization_id, order, "plan.changed", about, details)
         return await _overview(tx, opened)
 
 
@@ -192,7 +183,7 @@ async def set_overdraft(db: Database, order: Order, organization_id: UUID, limit
         details = {"from": format_credits(before), "to": format_credits(limit_micros)}
         await accounts.write(tx, opened.account)
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, "overdraft.set", about, details)
+        await record(tx, organization_id, order, "overdraft.set", about, details)
         return await _overview(tx, opened)
 
 
@@ -224,7 +215,7 @@ async def _entitle(
     details = {"model": row.model_id, "subject": str(subject_id) if subject_id else None, "source": row.source,
                "expires_at": _written(row.expires_at), "note": row.note}  # fmt: skip
     about = ("entitlement", str(row.id))
-    await record(tx, organization_id, order.now, order.actor, "entitlement.granted", about, details)
+    await record(tx, organization_id, order, "entitlement.granted", about, details)
     return row
 
 
@@ -260,7 +251,7 @@ async def move_clock(db: Database, order: Order, mode: Mode, organization_id: UU
         opened = await open_organization(tx, organization_id, order.now)
         details = {"from": _written(before), "to": _written(to)}
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, "clock.moved", about, details)
+        await record(tx, organization_id, order, "clock.moved", about, details)
         outlived = await credit.outlived(tx, organization_id, opened.now)
         return Moved(await _overview(tx, opened), tuple(outlived))
 
@@ -275,7 +266,7 @@ async def prove_ledger(db: Database, order: Order) -> list[Failure]:
         raise Overloaded("The database does not answer at the moment. Try again shortly.") from error
     async with db.operator() as tx:
         details = {"failures": len(failures)}
-        await record(tx, PLATFORM_ID, order.now, order.actor, "ledger.proved", ("ledger", "all"), details)
+        await record(tx, PLATFORM_ID, order, "ledger.proved", ("ledger", "all"), details)
     return failures
 
 
@@ -297,13 +288,6 @@ async def _overview(tx: OperatorTx, opened: Opened) -> Overview:
     organization = await organizations.find(tx, opened.locked.id)
     assert organization is not None
     return Overview(organization, opened.account.balance, opened.now)
-
-
-def _plan(catalogue: Catalogue, plan_id: str) -> Plan:
-    plan = catalogue.plans.get(plan_id)
-    if plan is None:
-        raise BadRequest(f"There is no plan {plan_id!r}. There are: {', '.join(catalogue.plans)}.", "plan")
-    return plan
 
 
 def _written(moment: datetime | None) -> str | None:

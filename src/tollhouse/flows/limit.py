@@ -48,7 +48,7 @@ async def read_limits(db: Database, order: Order, organization_id: UUID) -> list
     async with db.operator() as tx:
         await open_organization(tx, organization_id, order.now)
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, "limit.read", about, {})
+        await record(tx, organization_id, order, "limit.read", about, {})
         return await limits.in_force(tx, organization_id)
 
 
@@ -81,7 +81,7 @@ async def _create(tx: OperatorTx, order: Order, opened: Opened, wanted: NewLimit
     await limits.insert(tx, organization_id, row)
     details: dict[str, Detail] = {"scope": row.scope, "subject": row.subject, "model": row.model_id}
     details |= {"meter": row.meter, "period": row.period, "maximum": row.maximum}
-    await record(tx, organization_id, order.now, order.actor, "limit.created", ("limit", str(row.id)), details)
+    await record(tx, organization_id, order, "limit.created", ("limit", str(row.id)), details)
     return row
 
 
@@ -95,7 +95,7 @@ async def change_limit(db: Database, order: Order, organization_id: UUID, limit_
             raise Conflict("This limit has ended. Make a new one.")
         await limits.set_maximum(tx, organization_id, limit_id, maximum)
         details: dict[str, Detail] = {"from": row.maximum, "to": maximum}
-        await record(tx, organization_id, order.now, order.actor, "limit.changed", ("limit", str(limit_id)), details)
+        await record(tx, organization_id, order, "limit.changed", ("limit", str(limit_id)), details)
         return replace(row, maximum=maximum)
 
 
@@ -109,7 +109,7 @@ async def end_limit(db: Database, order: Order, organization_id: UUID, limit_id:
             row = replace(row, ended_at=now)
             await limits.end(tx, organization_id, limit_id, now)
         about = ("limit", str(limit_id))
-        await record(tx, organization_id, order.now, order.actor, "limit.ended", about, {"maximum": row.maximum})
+        await record(tx, organization_id, order, "limit.ended", about, {"maximum": row.maximum})
         return row
 
 

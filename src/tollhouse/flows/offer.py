@@ -171,4 +171,4 @@ def _written_offer(row: OfferRow) -> dict[str, Detail]:
 
 
 async def _record(tx: OperatorTx, order: Order, action: str, capability_id: str, details: Mapping[str, Detail]) -> None:
-    await record(tx, PLATFORM_ID, order.now, order.actor, action, ("capability", capability_id), details)
+    await record(tx, PLATFORM_ID, order, action, ("capability", capability_id), details)

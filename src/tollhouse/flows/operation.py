@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from tollhouse.core.access import Admission
-from tollhouse.core.ask import Ask
+from tollhouse.core.admission import Admission
+from tollhouse.core.ask import Ask, Credential
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.explain import Explanation
 from tollhouse.core.key import Scope
@@ -147,9 +147,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """The key that an operation comes with and what it must be allowed to do: read again under the lock."""
+    """What an operation comes with, a key as a rule, and what it must be allowed to do: read again under the lock."""
 
-    key_id: UUID
+    credential: Credential
     needs: frozenset[Scope]
 
 

@@ -14,10 +14,12 @@ from tollhouse.store.organization import Organization
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Who ordered it (key:<id>, person:<id> or system), and the real time."""
+    """Who ordered it (key:<id>, person:<id>, issuer:<id> or system), the real time, and from which network address;
+    None: not over the network."""
 
     actor: str
     now: datetime
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

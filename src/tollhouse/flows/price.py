@@ -212,4 +212,4 @@ async def _known(tx: OperatorTx, model_id: str) -> None:
 async def _record(
     tx: OperatorTx, order: Order, action: str, about: tuple[str, str], details: dict[str, Detail]
 ) -> None:
-    await record(tx, PLATFORM_ID, order.now, order.actor, action, about, details)
+    await record(tx, PLATFORM_ID, order, action, about, details)

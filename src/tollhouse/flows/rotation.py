@@ -8,6 +8,7 @@ from uuid import UUID
 from tollhouse.core.routing import PLATFORM_ID
 from tollhouse.core.vault import NONCE_BYTES, Keyring, SealBroken, association
 from tollhouse.flows.audit import record
+from tollhouse.flows.order import Order
 from tollhouse.store import connection as store
 from tollhouse.store.connection import Resealed, Sealed
 from tollhouse.store.db import Database
@@ -51,7 +52,7 @@ async def rotate(db: Database, keyring: Keyring, now: datetime, together: int = 
         last = (found[-1].organization_id, found[-1].id)
     async with db.operator() as tx:
         details = {"renewed": renewed, "current": current, "broken": len(broken)}
-        await record(tx, PLATFORM_ID, now, "system", "keys.rotated", ("connection", "all"), details)
+        await record(tx, PLATFORM_ID, Order("system", now), "keys.rotated", ("connection", "all"), details)
     return Rotated(renewed, current, tuple(broken))
 
 

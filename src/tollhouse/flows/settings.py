@@ -45,7 +45,7 @@ async def change(db: Database, order: Order, organization_id: UUID, wanted: Chan
             await store.write(tx, organization_id, after)
             details = {"cache_ttl_seconds": after.cache_ttl_s, "store_content": after.stores_content}
             about = ("organization", str(organization_id))
-            await record(tx, organization_id, order.now, order.actor, "settings.changed", about, details)
+            await record(tx, organization_id, order, "settings.changed", about, details)
     if (after.cache_ttl_s or 0) < (before.cache_ttl_s or 0):
         async with db.tenant(organization_id) as tenant:
             await kept_answer.forget(tenant, organization_id)
@@ -69,4 +69,4 @@ async def forget_content(db: Database, order: Order, organization_id: UUID) -> i
 async def _record(db: Database, order: Order, organization_id: UUID, action: str) -> None:
     async with db.operator() as tx:
         about = ("organization", str(organization_id))
-        await record(tx, organization_id, order.now, order.actor, action, about, {})
+        await record(tx, organization_id, order, action, about, {})

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from tollhouse.core.access import Candidate
+from tollhouse.core.admission import Candidate
 from tollhouse.core.ask import Size
 from tollhouse.core.errors import BadRequest, Conflict, LimitExceeded, Overloaded, ProviderFailed, TollhouseError
 from tollhouse.core.price import Usage

@@ -56,7 +56,7 @@ class Catalogue:
         async with self._state.db.tenant(caller.organization_id) as tx:
             plans = {plan.id: plan for plan in await catalogue.plans(tx)}
             owner = await organization.find(tx, caller.organization_id)
-            mine = await key.one(tx, caller.organization_id, caller.key_id)
+            mine = await key.one(tx, caller.organization_id, caller.credential.id)
             statement = await credit.statement(tx, caller.organization_id, self._state.clock())
             if owner is None or mine is None or statement is None:
                 raise NotFound("This key's organisation is gone.")

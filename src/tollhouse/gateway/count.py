@@ -35,7 +35,7 @@ class CountTokens:
         try:
             credential = credential_of(scope["headers"])
             caller = await authenticate(self._state.db, self._state.keyring, credential, now)
-            require(caller, "gateway")
+            require(caller, "models.use")
             request = read_count(await read_body(scope, receive, self._state.body_max_bytes))
             counted = await self._counted(caller, request)
             answer = {"input_tokens": counted} if counted is not None else _estimate(request)
@@ -55,7 +55,7 @@ class CountTokens:
         if model is None or not model.selectable:
             raise ModelNotFound(request.model)
         own = known.own_connections.get(caller.organization_id, {})
-        for route in routes_of(model, caller.mode, self._state.mode, own, known.connections)[:1]:
+        for route in routes_of(model, caller.mode or self._state.mode, self._state.mode, own, known.connections)[:1]:
             if route.connection is not None and route.connection.protocol == "anthropic":
                 return await self._asked(route, request.native(model.provider_model_id), model.provider_model_id)
         return None

@@ -7,8 +7,8 @@ from hashlib import sha256
 
 from starlette.types import Receive, Scope, Send
 
-from tollhouse.core.access import LimitState
-from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Channel, CreditsWant, Size, Want
+from tollhouse.core.admission import LimitState
+from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Channel, Credential, CreditsWant, Size, Want
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import Scope as KeyScope
 from tollhouse.core.key import end_user_id
@@ -93,7 +93,7 @@ class Endpoint:
         channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
         ask = Ask(
             organization_id=organization_id,
-            key_id=identity.key_id,
+            credential=Credential("key", identity.key_id),
             subject_id=organization_id if user is None else end_user_id(organization_id, user),
             channel=channel,
             want=want,
@@ -120,8 +120,8 @@ class Endpoint:
     def _start(self, exchange: Exchange, admitted: Admitted, admit: Admit) -> PlainCall | StreamCall:
         assert not isinstance(admit.ask.want, CreditsWant) and admit.ask.want.size is not None
         size, bearer = admit.ask.want.size, None
-        if admit.ask.key_id is not None:
-            bearer = Bearer(admit.ask.key_id, admit.ask.needs)
+        if admit.ask.credential is not None:
+            bearer = Bearer(admit.ask.credential, admit.ask.needs)
         call: PlainCall | StreamCall
         if isinstance(exchange, Chat) and exchange.wants_stream:
             call = StreamCall(self._state.pumps, admitted, exchange, size, admit.once, bearer)

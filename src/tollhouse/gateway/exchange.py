@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tollhouse.core.access import Candidate
+from tollhouse.core.admission import Candidate
 from tollhouse.core.ask import AUTO, Size
 from tollhouse.core.complexity import Shape
 from tollhouse.core.errors import BadRequest, TollhouseError

@@ -8,7 +8,7 @@ from hashlib import sha256
 import msgspec
 import structlog
 
-from tollhouse.core.access import Candidate
+from tollhouse.core.admission import Candidate
 from tollhouse.core.errors import Overloaded
 from tollhouse.core.price import Usage
 from tollhouse.flows.operation import Admitted

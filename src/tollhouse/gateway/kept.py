@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from tollhouse.core.access import Candidate
+from tollhouse.core.admission import Candidate
 from tollhouse.core.price import Usage
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Answer, Settled

@@ -30,7 +30,7 @@ def looked_up(state: State, look: Look) -> Handler:
         try:
             credential = credential_of(request.scope["headers"])
             caller = await authenticate(state.db, state.keyring, credential, state.clock())
-            require(caller, "gateway")
+            require(caller, "models.use")
             found = msgspec.json.encode(await look(request, caller))
         except Exception as problem:
             error = refusal_of(problem)

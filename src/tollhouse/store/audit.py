@@ -5,10 +5,10 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from tollhouse.core.audit import START, Entry
-from tollhouse.store.db import OperatorTx
+from tollhouse.store.db import OperatorTx, TenantTx
 
 
-async def end(tx: OperatorTx, organization_id: UUID) -> tuple[int, bytes]:
+async def end(tx: OperatorTx | TenantTx, organization_id: UUID) -> tuple[int, bytes]:
     """The last seq and hash of the organisation's chain, which stays the last until this transaction ends: the
     organisation's row is locked first, as by all who move its money. LookupError when there is no such organisation."""
     cursor = await tx.execute("SELECT FROM organization WHERE id = %s FOR NO KEY UPDATE", (organization_id,))
@@ -21,11 +21,11 @@ async def end(tx: OperatorTx, organization_id: UUID) -> tuple[int, bytes]:
     return (last[0], last[1]) if last else (0, START)
 
 
-async def insert(tx: OperatorTx, entry: Entry, previous_hash: bytes, hash_: bytes) -> None:
+async def insert(tx: OperatorTx | TenantTx, entry: Entry, previous_hash: bytes, hash_: bytes) -> None:
     await tx.execute(
         """INSERT INTO audit (organization_id, seq, at, actor, action, object_type, object_id, details,
-               previous_hash, hash)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+               address, previous_hash, hash)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
         (entry.organization_id, entry.seq, entry.at, entry.actor, entry.action, entry.object_type, entry.object_id,
-         Jsonb(entry.details), previous_hash, hash_),
+         Jsonb(entry.details), entry.address, previous_hash, hash_),
     )  # fmt: skip

@@ -24,20 +24,22 @@ class AskRow:
 
     n: int
     organization_id: UUID
-    key_id: UUID | None
+    credential_id: UUID | None
     subject_id: UUID
     models: tuple[str, ...] = ()  # those of which it must be known whether they are unlocked
 
 
 @dataclass(frozen=True, slots=True)
 class AskFacts:
-    """The key as it is at this moment (`mode` None: there is none), and those of the models that are unlocked."""
+    """What was come with, as it is at this moment (`scopes` None: it counts no more), and those of the models that are
+    unlocked."""
 
     n: int
     scopes: tuple[Scope, ...] | None
     mode: Mode | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    model_ids: frozenset[str] | None
     entitled: frozenset[str]
 
 
@@ -188,7 +190,7 @@ class EndUserRow:
 
 _ask_facts = Rows(
     AskFacts,
-    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, (
+    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, k.model_ids, (
               SELECT coalesce(json_agg(m.id), '[]') FROM json_array_elements_text(a.models) AS m(id)
               WHERE EXISTS (
                   SELECT FROM entitlement e JOIN organization o ON o.id = e.organization_id
@@ -198,9 +200,18 @@ _ask_facts = Rows(
                     AND (e.expires_at IS NULL
                          OR e.expires_at > $2::timestamptz + o.clock_offset_micros * interval '1 microsecond'))
               ) AS entitled
-       FROM json_to_recordset($1::json) AS a(n int, organization_id uuid, key_id uuid, subject_id uuid, models json)
-       LEFT JOIN LATERAL (SELECT scopes, mode, expires_at, revoked_at FROM api_key
-           WHERE organization_id = a.organization_id AND id = a.key_id LIMIT 1) k ON true""",
+       FROM json_to_recordset($1::json) AS a(n int, organization_id uuid, credential_id uuid, subject_id uuid,
+                                                     models json)
+       LEFT JOIN LATERAL (
+           SELECT scopes, mode, expires_at, revoked_at, model_ids FROM api_key
+           WHERE organization_id = a.organization_id AND id = a.credential_id
+           UNION ALL
+           SELECT ARRAY['gateway', 'credits'], NULL, NULL, NULL, NULL FROM jwt_issuer
+           WHERE organization_id = a.organization_id AND id = a.credential_id AND enabled
+           UNION ALL
+           SELECT ARRAY['gateway', 'credits'], NULL, NULL, NULL, NULL FROM member m JOIN person p ON p.id = m.person_id
+           WHERE m.organization_id = a.organization_id AND m.person_id = a.credential_id AND p.suspended_at IS NULL
+           LIMIT 1) k ON true""",
 )
 # Each window and each grant once, of however many reservations took from it.
 _closings = Rows(

@@ -18,6 +18,8 @@ Connection = AsyncConnection[TupleRow]
 UNAVAILABLE = (OperationalError, InterfaceError, ReadOnlySqlTransaction, OSError)
 # One tenant's rows, by row-level security; reads and plain writes of people and pages.
 TenantTx = NewType("TenantTx", Connection)
+# One person's own rows, whatever the organisation.
+PersonTx = NewType("PersonTx", Connection)
 # The money tables across tenants, and nothing else.
 TellerTx = NewType("TellerTx", Connection)
 # The platform's operators: every tenant, audited.
@@ -67,6 +69,13 @@ class Database:
                 "SELECT set_config('tollhouse.organization_id', %s, true)", (str(organization_id),)
             )
             yield TenantTx(connection)
+
+    @asynccontextmanager
+    async def person(self, person_id: UUID) -> AsyncIterator[PersonTx]:
+        """A transaction that sees what is one person's own: how they sign in, their sessions and organisations."""
+        async with _transaction(self._web) as connection:
+            await connection.execute("SELECT set_config('tollhouse.person_id', %s, true)", (str(person_id),))
+            yield PersonTx(connection)
 
     @asynccontextmanager
     async def nobody(self) -> AsyncIterator[TenantTx]:

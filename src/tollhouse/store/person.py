@@ -1,12 +1,9 @@
 """People, and the organisations that they are members of."""
 
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from tollhouse.store.db import OperatorTx
-
-Role = Literal["owner", "admin", "member"]
 
 
 async def find_or_insert(tx: OperatorTx, new_id: UUID, email: str, now: datetime) -> UUID:
@@ -21,13 +18,6 @@ async def find_or_insert(tx: OperatorTx, new_id: UUID, email: str, now: datetime
     found = row[0]
     assert isinstance(found, UUID)
     return found
-
-
-async def add_member(tx: OperatorTx, organization_id: UUID, person_id: UUID, role: Role, now: datetime) -> None:
-    await tx.execute(
-        "INSERT INTO member (organization_id, person_id, role, created_at) VALUES (%s, %s, %s, %s)",
-        (organization_id, person_id, role, now),
-    )
 
 
 async def member_of(tx: OperatorTx, organization_id: UUID, user: str) -> UUID | None:

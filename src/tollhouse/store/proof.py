@@ -123,7 +123,8 @@ async def _broken_audit(connection: AsyncConnection[Any]) -> list[dict[str, Any]
     broken: list[dict[str, Any]] = []
     async with connection.cursor(name="audit", row_factory=dict_row) as cursor:
         await cursor.execute(
-            """SELECT organization_id, seq, at, actor, action, object_type, object_id, details, previous_hash, hash
+            """SELECT organization_id, seq, at, actor, action, object_type, object_id, details, address,
+                      previous_hash, hash
                FROM audit ORDER BY organization_id, seq"""
         )
         before: dict[str, Any] | None = None

@@ -34,7 +34,7 @@ from tests.core.cast import (
     studio,
 )
 from tollhouse.core import errors
-from tollhouse.core.access import OUTPUT_TOKENS_MIN, UNKNOWN_TOKENS, Admission, LimitState, decide, quote_of
+from tollhouse.core.admission import OUTPUT_TOKENS_MIN, UNKNOWN_TOKENS, Admission, LimitState, decide, quote_of
 from tollhouse.core.ask import Ask, CapabilityWant, CreditsWant, Facts, Size
 from tollhouse.core.catalogue import Offer, Quality
 from tollhouse.core.credit import Account
@@ -619,8 +619,8 @@ def test_tokens_that_can_never_fit_are_the_reason_before_credits_are() -> None:
 
 
 def test_somebody_who_is_signed_in_needs_no_key() -> None:
-    decided(ask(key_id=None), facts(key=None))
-    assert refused(ask(key_id=None), facts(key=None, suspended=True)).code == "forbidden"
+    decided(ask(credential=None), facts(key=None))
+    assert refused(ask(credential=None), facts(key=None, suspended=True)).code == "forbidden"
 
 
 def test_a_key_works_until_the_moment_it_expires() -> None:

@@ -1,0 +1,29 @@
+"""What of an installation people see, and what keeps their secrets."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tollhouse.core.key import Mode
+from tollhouse.core.vault import Keyring
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`origin`: where people reach this installation, such as https://ai.example.com, without a slash at the end. Links
+    in mail and redirects start with it, whatever a request says its host is. `sends_mail` False: mail is kept in the
+    outbox and not sent."""
+
+    origin: str
+    mode: Mode
+    keyring: Keyring
+    sign_up: Literal["open", "invited"] = "open"
+    sends_mail: bool = False
+    name: str = "Tollhouse"
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach it over TLS: cookies are then for TLS only."""
+        return self.origin.startswith("https://")
+
+    def url(self, path: str) -> str:
+        return self.origin + path
