@@ -1,0 +1,40 @@
+"""The web application for people: server-rendered pages."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tollhouse.web import design, landing
+from tollhouse.web.asset import Assets
+from tollhouse.web.door import Door
+from tollhouse.web.page import Guarded, Pages
+from tollhouse.web.route import Page
+from tollhouse.web.state import State
+
+# Every page there is. Who adds one adds its row to the PAGES of its module.
+PAGES: tuple[Page, ...] = (*landing.PAGES, *design.PAGES)
+
+
+def build(state: State) -> ASGIApp:
+    """The pages and their static files as an ASGI application."""
+    return application(state, PAGES)
+
+
+def application(state: State, table: Iterable[Page]) -> ASGIApp:
+    """The same for a table of pages. Rows of one path stand beside each other."""
+    assets = Assets()
+    pages = Pages(state.site, assets)
+    routes = [
+        Route(path, Door(state, pages, {method: row for row in rows for method in row.methods}))
+        for path, rows in groupby(table, key=lambda row: row.path)
+    ]
+    nowhere = Door(state, pages, {})
+    router = Router(routes, redirect_slashes=False, default=nowhere)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        known = assets if scope["method"] in ("GET", "HEAD") and assets.knows(scope["path"]) else router
+        await known(scope, receive, send)
+
+    return Guarded(app, state.site)

@@ -1,0 +1,127 @@
+"""The one way to every page: who it is, whether they may, what they sent, and what is said when something is wrong."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import quote, urlsplit
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tollhouse.core.access import Permission, roles_with
+from tollhouse.core.errors import Forbidden, NotFound, TollhouseError, Unexpected
+from tollhouse.core.key import ordered_id
+from tollhouse.core.origin import READS, from_us
+from tollhouse.core.path import local_path
+from tollhouse.flows.session import Signed
+from tollhouse.web import forms
+from tollhouse.web.page import Pages
+from tollhouse.web.refusal import NOWHERE, MethodNotAllowed, refusal
+from tollhouse.web.route import Access, Page
+from tollhouse.web.session import Anchor, find_session
+from tollhouse.web.state import State
+from tollhouse.web.visit import Visit
+
+SIGN_IN = "/sign-in"
+SECOND_FACTOR = "/sign-in/code"
+log = structlog.get_logger()
+
+
+class Door:
+    """All that may be done at one path, as an ASGI application. `ways` is the row of the table for each method."""
+
+    def __init__(self, state: State, pages: Pages, ways: Mapping[str, Page]) -> None:
+        self._state = state
+        self._pages = pages
+        self._ways = ways
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        request_id = str(ordered_id(self._state.clock(), os.urandom(10)))
+        try:
+            response = await self._answer(request)
+        except TollhouseError as error:
+            response = refusal(self._pages, request, error, request_id)
+        except Exception as error:
+            log.error("a page failed", exc_info=error, request_id=request_id, path=request.scope["path"])
+            mistake = Unexpected("Something went wrong on our side. Try again in a moment, or tell your operator.")
+            response = refusal(self._pages, request, mistake, request_id)
+        response.headers["x-request-id"] = request_id
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        way = self._way(request)
+        if request.method not in READS:
+            self._check_origin(request)
+        now = self._state.clock()
+        found = await find_session(request, self._state, now)
+        signed, held = (found, None) if isinstance(found, Signed) else (None, found)
+        anchor = Anchor(request, self._state.site, found)
+        visit = Visit(request, self._state, self._pages, signed, held, anchor, {}, now)
+        elsewhere = _sent_elsewhere(visit, way)
+        if elsewhere is not None:
+            return visit.go(elsewhere)
+        if request.method in READS:
+            return await way.handler(visit)
+        fields = await forms.read_fields(request)
+        _check_token(request, anchor, fields)
+        return await way.handler(replace(visit, fields=fields))
+
+    def _check_origin(self, request: Request) -> None:
+        """Forbidden for forms of other sites, which browsers send with our cookie."""
+        site, headers = self._state.site, request.headers
+        if not from_us(request.method, headers.get("sec-fetch-site"), headers.get("origin"), site.origin):
+            raise Forbidden(f"This form was not sent from a page of {site.name}. Open its page here and send it again.")
+
+    def _way(self, request: Request) -> Page:
+        if not self._ways or not request.scope["path"].isprintable():  # the router passes over a line break at the end
+            raise NotFound(NOWHERE)
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in self._ways:
+            raise MethodNotAllowed(self._ways)
+        return self._ways[method]
+
+
+def _sent_elsewhere(visit: Visit, way: Page) -> str | None:
+    """Where those go first who may not come in yet; None for those who may. Forbidden for those who never may."""
+    match way.needs:
+        case Access.ANYONE:
+            return None
+        case Access.HELD:
+            return None if visit.held is not None else "/"
+        case Access.SIGNED_IN | str() as needs:
+            if visit.signed is None:
+                waits = visit.held is not None and visit.held.reason == "second_factor"
+                return f"{SECOND_FACTOR if waits else SIGN_IN}?next={quote(_wanted(visit), safe='')}"
+            if isinstance(needs, str) and needs not in visit.signed.permissions:
+                raise _missing(visit.signed, needs)
+            return None
+
+
+def _missing(signed: Signed, permission: Permission) -> TollhouseError:
+    """What is only for those who run the installation is not there for others."""
+    if signed.organization_suspended:
+        return Forbidden(f"{signed.organization_name} is suspended. Ask those who run this installation why.")
+    roles = roles_with(permission)
+    if not roles:
+        return NotFound(NOWHERE)
+    return Forbidden(
+        f"Your role here is {signed.role}, and this needs: {' or '.join(roles)}. Ask an owner to change it."
+    )
+
+
+def _wanted(visit: Visit) -> str:
+    """The page to come back to after signing in: the one that was asked for, or on which a form or part was."""
+    request = visit.request
+    if request.method in READS and not visit.is_htmx:
+        return local_path(quote(request.scope["path"]) + (f"?{request.url.query}" if request.url.query else ""))
+    return local_path(urlsplit(request.headers.get("hx-current-url", "")).path)
+
+
+def _check_token(request: Request, anchor: Anchor, fields: forms.Fields) -> None:
+    """Forbidden unless the form, or the part of a page that asks, was made for this visitor."""
+    given = request.headers.get("x-csrf-token") or next(iter(fields.get(forms.TOKEN, ())), "")
+    if not anchor.holds(given):
+        raise Forbidden("This page was open for too long, or you signed in or out meanwhile. Reload it and send again.")

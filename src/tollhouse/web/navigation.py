@@ -1,0 +1,36 @@
+"""What the sidebar leads to. A row is shown to those who may open its page."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tollhouse.core.access import Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`needs` None: for everybody who is signed in."""
+
+    path: str
+    label: str
+    icon: str
+    needs: Permission | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`label` empty: the first group, which needs none."""
+
+    label: str
+    entries: tuple[Entry, ...]
+
+
+GROUPS: tuple[Group, ...] = (Group("", (Entry("/", "Home", "house"),)),)
+
+
+def shown(may: Callable[[Permission], bool]) -> list[Group]:
+    """The groups with what this person may open; empty ones are left out."""
+    groups = [
+        Group(group.label, tuple(one for one in group.entries if one.needs is None or may(one.needs)))
+        for group in GROUPS
+    ]
+    return [group for group in groups if group.entries]

@@ -1,0 +1,58 @@
+"""Refusals as pages: a sentence that names the remedy, and a way on."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from tollhouse.core.errors import TollhouseError
+from tollhouse.web.page import Pages
+
+NOWHERE = "There is no page at this address. Check it, or start from the home page."
+_TITLES = {
+    400: "That could not be read",
+    403: "That is not allowed",
+    404: "There is nothing here",
+    405: "That is not how this page works",
+    409: "That collides with something else",
+    413: "That is too large",
+    429: "One moment, please",
+    500: "Something went wrong",
+    503: "We are busy",
+}
+
+
+class MethodNotAllowed(TollhouseError):
+    code, status = "method_not_allowed", 405
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        super().__init__("This page cannot be asked for like this. Go back and use its links and buttons.")
+        self.allowed = ", ".join(sorted(allowed))
+
+
+def refusal(pages: Pages, request: Request, error: TollhouseError, request_id: str) -> Response:
+    """A page for browsers, a part of one for htmx, plain text for everybody else."""
+    context = {
+        "status": error.status,
+        "title": _TITLES.get(error.status) or HTTPStatus(error.status).phrase,
+        "message": str(error),
+        "request_id": request_id,
+    }
+    response: Response
+    if request.headers.get("hx-request") == "true":
+        response = HTMLResponse(pages.render("error/part.html", context), error.status)
+    elif takes_html(request):
+        response = HTMLResponse(pages.render("error/page.html", context), error.status)
+    else:
+        response = PlainTextResponse(f"{error.status} {context['title']}\n\n{error}\n", error.status)
+    response.headers["vary"] = "Accept, HX-Request"
+    if error.retry_after_s is not None:
+        response.headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["allow"] = error.allowed
+    return response
+
+
+def takes_html(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")

@@ -1,0 +1,105 @@
+"""One request of a browser, as the handlers of pages see it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from tollhouse.core.access import Permission
+from tollhouse.flows.order import Order
+from tollhouse.flows.session import Held, Signed
+from tollhouse.web import forms, navigation, session
+from tollhouse.web.forms import Field, Fields, Form
+from tollhouse.web.page import Pages
+from tollhouse.web.session import Anchor, Category
+from tollhouse.web.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """`signed`: who is signed in, None for visitors; `held`: a session that may do nothing yet, or no more. `fields`:
+    what a form sent, none for GET; `now`: the real time of this request."""
+
+    request: Request
+    state: State
+    pages: Pages
+    signed: Signed | None
+    held: Held | None
+    anchor: Anchor
+    fields: Fields
+    now: datetime
+
+    @property
+    def who(self) -> Signed:
+        """The person, on pages that need one."""
+        assert self.signed is not None, "this page is open to visitors: look at `signed`"
+        return self.signed
+
+    @property
+    def order(self) -> Order:
+        """What is changed in the person's name."""
+        return Order(self.who.actor, self.now, self.address)
+
+    @property
+    def address(self) -> str | None:
+        """The network address of the browser."""
+        return self.request.client.host if self.request.client else None
+
+    @property
+    def is_htmx(self) -> bool:
+        """Whether a page asks for a part of itself."""
+        return self.request.headers.get("hx-request") == "true"
+
+    def may(self, permission: Permission) -> bool:
+        return self.signed is not None and permission in self.signed.permissions
+
+    def form(self, *fields: Field) -> Form:
+        """The form that was sent, checked. BadRequest for fields that it does not have."""
+        return forms.read(fields, self.fields)
+
+    def page(self, template: str, status: int = 200, **context: Any) -> Response:
+        """The whole page. A word left by the page before is shown once."""
+        said = session.told(self.request, self.state.site)
+        response = HTMLResponse(self.pages.render(template, self._context(said) | context), status)
+        if said is not None:
+            session.forget_told(response, self.state.site)
+        return self._finished(response)
+
+    def part(self, template: str, block: str, status: int = 200, **context: Any) -> Response:
+        """One block of a page, for htmx."""
+        return self._finished(HTMLResponse(self.pages.render_block(template, block, self._context() | context), status))
+
+    def go(self, path: str, told: str | None = None, category: Category = "success") -> Response:
+        """On to another page of ours, which shows `told`. htmx is told to go there as a whole."""
+        response = Response(status_code=200 if self.is_htmx else 303)
+        response.headers["hx-redirect" if self.is_htmx else "location"] = path
+        if told is not None:
+            session.tell(response, self.state.site, category, told)
+        return self._finished(response)
+
+    def _finished(self, response: Response) -> Response:
+        response.headers["vary"] = "HX-Request, Cookie"
+        self.anchor.remember(response)
+        return response
+
+    def _context(self, said: tuple[str, str] | None = None) -> dict[str, object]:
+        return {
+            "signed": self.signed,
+            "held": self.held,
+            "path": self.request.url.path,
+            "may": self.may,
+            "navigation": navigation.shown(self.may),
+            "now": self.now,
+            "said": said,
+            "csrf_token": self.anchor.token,
+            "csrf_field": partial(csrf_field, self.anchor),
+        }
+
+
+def csrf_field(anchor: Anchor) -> Markup:
+    """Goes into every form that posts."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(forms.TOKEN, anchor.token())

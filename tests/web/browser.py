@@ -1,0 +1,82 @@
+"""A real Chromium on real pages. A test fails on whatever the browser complains of: errors, and what the content
+security policy forbids. Tests that use these fixtures are left out where no Chromium is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+CHROMIUM = os.environ.get("TOLLHOUSE_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+AXE = Path(__file__).parents[2] / "assets" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+DESK, PHONE = (1280, 800), (390, 844)
+
+# A refusal is a page with the status of one, which browsers tell as if something were missing.
+_NO_FAULT = "Failed to load resource: the server responded with a status of 4"
+
+Window = Callable[..., Awaitable[Page]]
+
+
+@pytest_asyncio.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no Chromium: install the package chromium, or name one in TOLLHOUSE_CHROMIUM")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@pytest_asyncio.fixture
+async def window(chromium: Browser) -> AsyncIterator[Window]:
+    """Opens a window: `await window(url, size=PHONE, scheme="dark", cookies={...})`. Each has cookies of its own."""
+    complaints: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    async def open_window(
+        url: str, size: tuple[int, int] = DESK, scheme: str = "light", cookies: dict[str, str] | None = None
+    ) -> Page:
+        options: dict[str, Any] = {"color_scheme": scheme, "reduced_motion": "reduce", "locale": "en-GB"}
+        context = await chromium.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        await context.add_cookies(
+            [{"name": name, "value": value, "url": url} for name, value in (cookies or {}).items()]
+        )
+        page = await context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.extend(_complaint(message)))
+        await page.goto(url)
+        return page
+
+    yield open_window
+    for context in contexts:
+        await context.close()
+    assert complaints == []
+
+
+def _complaint(message: ConsoleMessage) -> list[str]:
+    if message.type not in ("error", "warning") or message.text.startswith(_NO_FAULT):
+        return []
+    return [f"{message.type}: {message.text}"]
+
+
+async def assert_accessible(page: Page) -> None:
+    """axe finds nothing against the rules of WCAG 2.2, and nothing hangs over the side."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: run make assets")
+    await page.evaluate(AXE.read_text())  # a script tag would be against the policy
+    found = await page.evaluate("rules => axe.run(document, {runOnly: rules})", list(RULES))
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]] == []
+    assert await page.evaluate("document.documentElement.scrollWidth") <= await page.evaluate("innerWidth")
