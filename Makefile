@@ -1,6 +1,7 @@
 # make up      everything a fresh machine needs, then Tollhouse on http://127.0.0.1:8400
 # make test    the tests            make check   format, lint, types, layers
 # make bench   the benchmark        make lock    renew the locks (needs uv)
+# make assets  what browsers load, from assets/ (needs Node.js; what it builds is committed)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet $(LOCKFLAGS)
 
-.PHONY: up test check bench lock clean
+.PHONY: up test check bench assets lock clean
 
 up: $(VENV)/run.stamp
 	@exec $(VENV)/bin/tollhouse up
@@ -22,9 +23,17 @@ check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/python assets/check.py
 
 bench: $(VENV)/run.stamp
 	$(VENV)/bin/python -m bench
+
+assets: assets/node_modules/.package-lock.json
+	node assets/build.js
+
+assets/node_modules/.package-lock.json: assets/package-lock.json
+	cd assets && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: see requirements/README.md" >&2; exit 1; }
@@ -32,7 +41,7 @@ lock:
 	$(LOCK) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist assets/node_modules
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/run.stamp: $(VENV)/made.stamp requirements/run.txt pyproject.toml

@@ -307,6 +307,59 @@ async def test_what_was_said_is_forgotten_after_thirty_days_and_kept_answers_whe
     assert [row[0] for row in kept] == ["30 2592000", "29 2592000"]
 
 
+@ways
+async def test_what_was_said_is_kept_for_as_many_days_as_its_organisation_chose(office: Office, way: Way) -> None:
+    chosen = {}
+    for days in (1, 30, 400):
+        chosen[days] = await found(office.url, office.clock())
+        await change(office.url, "UPDATE organization SET retention_days = %s WHERE id = %s", days, chosen[days])
+        async with office.db.tenant(chosen[days]) as tx:
+            await content.keep(tx, chosen[days], uuid4(), {"days": days}, None, office.clock())
+    left = "SELECT prompt FROM request_content ORDER BY organization_id"
+    begun = office.clock()
+    for days in (1, 30, 400):
+        for moment, kept in ((timedelta(microseconds=-1), True), (timedelta(), False)):
+            office.clock.now = begun + timedelta(days=days) + moment
+            await way(office, lambda worker: worker.tidy(0))
+            found_days = {row[0]["days"] for row in await rows(office.url, left)}
+            assert found_days == {one for one in chosen if one > days or (kept and one == days)}
+
+
+@ways
+async def test_of_sessions_links_and_invitations_that_ended_nothing_is_left_after_thirty_days(
+    office: Office, way: Way
+) -> None:
+    person_id, hers, now = uuid4(), await found(office.url, office.clock()), office.clock()
+    await change(
+        office.url, "INSERT INTO person (id, email, created_at) VALUES (%s, 'ada@example.com', now())", person_id
+    )
+    for days in (1, 2):
+        ends = now + timedelta(days=days)
+        await change(
+            office.url,
+            """INSERT INTO session (person_id, id, digest, organization_id, method, created_at, seen_at, expires_at,
+                   proved_at) VALUES (%s, %s, %s, %s, 'password', %s, %s, %s, %s)""",
+            person_id, uuid4(), uuid4().bytes, hers, now, now, ends, now,
+        )  # fmt: skip
+        await change(
+            office.url,
+            """INSERT INTO one_time_token (digest, purpose, person_id, email, created_at, expires_at)
+               VALUES (%s, 'sign_in', %s, 'ada@example.com', %s, %s)""",
+            uuid4().bytes, person_id, now, ends,
+        )  # fmt: skip
+        await change(
+            office.url,
+            """INSERT INTO invitation (organization_id, id, email, role, digest, invited_by, created_at, expires_at)
+               VALUES (%s, %s, %s, 'member', %s, 'system', %s, %s)""",
+            hers, uuid4(), f"{days}@example.com", uuid4().bytes, now, ends,
+        )  # fmt: skip
+    counts = "SELECT (SELECT count(*) FROM session), (SELECT count(*) FROM one_time_token), count(*) FROM invitation"
+    for days, left in ((31, 2), (32, 1), (33, 0)):
+        office.clock.now = now + timedelta(days=days)
+        await way(office, lambda worker: worker.tidy(0))
+        assert (await rows(office.url, counts))[0] == (left, left, left), days
+
+
 # ------------------------------------------------------------------------------------------------------------- checking
 
 ANSWERS = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"data":[]}'
@@ -461,7 +514,7 @@ async def test_the_nightly_proof_reports_what_does_not_hold_and_repairs_nothing(
 async def test_each_job_is_in_the_queue_and_runs(office: Office) -> None:
     """By a worker that stops when there is nothing left to do."""
     app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks)
-    names = {"reap", "catch_up", "check_connections", "roll_up", "tidy", "prove", "sweep"}
+    names = {"reap", "catch_up", "check_connections", "do_privacy_tasks", "roll_up", "tidy", "prove", "sweep"}
     assert {task.task.name for task in app.periodic_registry.periodic_tasks.values()} == names
     async with app.open_async():
         for name in names:

@@ -10,12 +10,16 @@ import msgspec
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tollhouse import __version__, api, migrations
+from tollhouse import __version__, api, migrations, web
 from tollhouse.api.state import State as ApiState
 from tollhouse.config import Config
 from tollhouse.core.errors import Overloaded
-from tollhouse.flows.auth import Identities
+from tollhouse.flows.auth import Authentication
 from tollhouse.flows.connection import Policy
+from tollhouse.flows.jwks import KeySets
+from tollhouse.flows.jwt import Tokens
+from tollhouse.flows.last_used import LastUsed
+from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
 from tollhouse.gateway.completion import Completions
@@ -24,8 +28,10 @@ from tollhouse.gateway.keeper import Keeper
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
 from tollhouse.gateway.state import State as GatewayState
+from tollhouse.outside.fetch import Fetcher
 from tollhouse.store import revision
 from tollhouse.store.db import Database
+from tollhouse.web.state import State as WebState
 
 # How long calls may go on after SIGTERM; the supervisor waits a little longer.
 GRACE_S = 25.0
@@ -41,6 +47,7 @@ class App:
         self._draining = False
         self._gateway: ASGIApp | None = None
         self._api: ASGIApp | None = None
+        self._web: ASGIApp | None = None
         self._db: Database | None = None
         self._pumps: Pumps | None = None
         self._parts = AsyncExitStack()  # what was opened, closed in reverse
@@ -61,8 +68,10 @@ class App:
             await self._gateway(scope, receive, send)
         elif path in self._operations:
             await self._operations[path](self, send)
-        elif self._api is not None:
+        elif self._api is not None and (path.startswith("/api/") or path in ("/api", "/openapi.json")):
             await self._api(scope, receive, send)
+        elif self._web is not None:
+            await self._web(scope, receive, send)
 
     def drain(self) -> None:
         """Readiness off, no new calls. What runs may go on for the grace period, then it is settled as it stands."""
@@ -102,29 +111,24 @@ class App:
         self._parts.push_async_callback(providers.close)
         self._pumps = Pumps(teller, providers, Keeper(db, clock))
         self._parts.push_async_callback(self._pumps.close, 0.0)
-        identities = Identities(db, keyring)
-        self._gateway = routes.build(
-            GatewayState(db, teller, self._pumps, providers, identities, keyring, mode, clock, config.body_max_bytes)
+        fetcher = Fetcher()
+        self._parts.push_async_callback(fetcher.close)
+        tokens = Tokens(db, KeySets(fetcher), policy, clock)
+        site = Site(config.origin, mode, keyring, config.sign_up, sends_mail=config.smtp_url is not None)
+        last_used = LastUsed(db)
+        last_used.open()
+        self._parts.push_async_callback(last_used.close)
+        authentication = Authentication(db, site, tokens, last_used.saw)
+        self._gateway = routes.Gateway(
+            GatewayState(db, teller, self._pumps, providers, authentication, mode, clock, config.body_max_bytes)
         )
         complete = Completions(self._pumps, clock).complete
-        self._api = api.build(ApiState(db, teller, identities, policy, clock, complete))
+        self._api = api.build(ApiState(db, teller, authentication, policy, clock, complete, tokens, site))
+        self._web = web.build(WebState(db, teller, site, clock))
         spare_the_collector()
 
     async def _healthz(self, send: Send) -> None:
         await send_json(send, 200, b'{"status":"ok"}')
-
-    async def _home(self, send: Send) -> None:
-        text = (
-            f"Tollhouse {__version__}\n\n"
-            "Calls to models   POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/embeddings\n"
-            "What a key may    GET /v1/models, GET /v1/key, GET /v1/usage\n"
-            "Own AI features   POST /api/ai/access-check, POST /api/credits/reservations\n"
-            "Credits           GET /api/credits/balance, GET /api/credits/transactions\n"
-            "All of /api       GET /openapi.json\n"
-        )
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": text.encode()})
 
     async def _version(self, send: Send) -> None:
         await send_json(send, 200, msgspec.json.encode({"version": __version__}))
@@ -146,7 +150,6 @@ class App:
         return None if found == migrations.head() else "migrations"
 
     _operations: dict[str, Callable[["App", Send], Awaitable[None]]] = {  # noqa: RUF012 (a constant table of methods)
-        "/": _home,
         "/healthz": _healthz,
         "/readyz": _readyz,
         "/version": _version,

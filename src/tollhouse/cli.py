@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import typer
 
-from tollhouse import __version__, cli_catalog, config, data_directory, logs, migrations
+from tollhouse import __version__, cli_audit, cli_catalog, config, data_directory, logs, migrations
 from tollhouse.config import Config, ConfigError
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.key import SCOPES
@@ -33,6 +33,7 @@ app = typer.Typer(
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 app.add_typer(cli_catalog.commands(lambda: _database_url(config.read())), name="catalog")
+app.add_typer(cli_audit.commands(lambda: _database_url(config.read())), name="audit")
 
 
 @app.command()
@@ -118,7 +119,7 @@ def prove_ledger(
 
 @app.command("rotate-keys")
 def rotate_keys() -> None:
-    """Seal the stored provider keys under the present TOLLHOUSE_SECRET_KEY; safe to repeat. Status 1 when one of them
+    """Seal the stored secrets under the present TOLLHOUSE_SECRET_KEY; safe to repeat. Status 1 when one of them
     can't be opened with it, nor with any of TOLLHOUSE_PREVIOUS_SECRET_KEYS."""
     from tollhouse.flows.rotation import Rotated, rotate
     from tollhouse.store.db import Database
@@ -136,10 +137,39 @@ def rotate_keys() -> None:
     done = _run(run())
     print(f"Sealed anew: {done.renewed}. Under the present secret already: {done.current}.")
     for row in done.broken:
-        print(f"Can't be opened: connection {row.id} to {row.provider_id} of organisation {row.organization_id}.")
+        print(f"Can't be opened: {row.what}.")
     if done.broken:
-        print("Name the secret they were sealed under in TOLLHOUSE_PREVIOUS_SECRET_KEYS, or enter their keys again.")
+        print("Name the secret they were sealed under in TOLLHOUSE_PREVIOUS_SECRET_KEYS, or enter them again.")
         raise typer.Exit(1)
+
+
+@app.command()
+def outbox(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest last.")] = 20,
+) -> None:
+    """Print the mail that was written: links to sign in, for example, where no mail server is configured."""
+    from tollhouse.store import mail
+    from tollhouse.store.db import Database
+
+    settings = _with_database(config.load())
+
+    async def run() -> list[mail.Posted]:
+        database = Database(settings.database_url or "")
+        await database.open()
+        try:
+            async with database.operator() as tx:
+                return await mail.latest(tx, limit)
+        finally:
+            await database.close()
+
+    found = _run(run())
+    for one in reversed(found):
+        state = "sent" if one.sent_at else "given up" if one.given_up else "not sent"
+        why = f" ({one.error})" if one.error else ""
+        print(f"{one.created_at:%Y-%m-%d %H:%M:%S} UTC, to {one.recipient}, {state}{why}\nSubject: {one.subject}\n")
+        print(one.body)
+    if not found:
+        print("No mail was written.")
 
 
 @app.command()
@@ -162,7 +192,8 @@ def key_create(
     mode: Annotated[str | None, typer.Option(help="test or live; as TOLLHOUSE_MODE when left out.")] = None,
 ) -> None:
     """Create an API key and print it, once. A key with the scope operator belongs to the platform's organisation."""
-    from tollhouse.flows.govern import create_key
+    from tollhouse.flows.connection import Policy
+    from tollhouse.flows.key import Manager, create
     from tollhouse.flows.order import NewKey, Order
     from tollhouse.store.db import Database
 
@@ -178,8 +209,9 @@ def key_create(
         database = Database(settings.database_url or "")
         await database.open()
         try:
-            order = Order("system", datetime.now(UTC))
-            return (await create_key(database, order, settings.keyring(), organization, wanted)).key
+            manager = Manager(organization, Order("system", datetime.now(UTC)), None)
+            policy = Policy(settings.keyring(), settings.mode)
+            return (await create(database, policy, manager, wanted)).key
         finally:
             await database.close()
 

@@ -28,6 +28,7 @@ EXPECTED = {
     "port": "a number from 0 to 65535",
     "workers": f"a number from 1 to {WORKERS_MAX}",
     "allow_private_providers": "true or false",
+    "connections_per_address": "a number, 1 or more",
     "body_max_bytes": f"a number of bytes from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}",
     "log_level": "debug, info, warning or error",
     "sign_up": "open or invited",
@@ -90,6 +91,7 @@ class Config(BaseSettings):
     smtp_url: SecretStr | None = None  # smtp://user:password@host:587, or smtps://; None: mail is kept, not sent
     mail_from: str = "Tollhouse <tollhouse@localhost>"
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()  # networks whose X-Forwarded-For is believed
+    connections_per_address: int = Field(default=1000, ge=1)  # of one process; proxies and loopback are exempt
 
     @field_validator("mode", "log_level", "sign_up", mode="before")
     @classmethod

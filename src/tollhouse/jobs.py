@@ -15,10 +15,26 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from tollhouse.config import Config
+from tollhouse.flows import mail
 from tollhouse.flows.connection import Policy, check
+from tollhouse.flows.erasure import erase
+from tollhouse.flows.export import export
 from tollhouse.flows.operation import AnyOperation, CatchUp, Reap
 from tollhouse.flows.spend import Teller
-from tollhouse.store import call, connection, content, idempotency, kept_answer, organization, proof, usage
+from tollhouse.outside.mail import MailServer
+from tollhouse.store import (
+    call,
+    connection,
+    content,
+    idempotency,
+    kept_answer,
+    organization,
+    privacy,
+    proof,
+    retention,
+    throttle,
+    usage,
+)
 from tollhouse.store.connection import Checked, Endpoint
 from tollhouse.store.db import Database, role_conninfo
 
@@ -27,7 +43,8 @@ AT_ONCE = 500
 PERIODS_AT_ONCE = 20
 PARTITIONS_AHEAD = timedelta(days=92)
 ANSWERS_KEPT = timedelta(hours=24)
-CONTENT_KEPT = timedelta(days=30)
+# Sessions, links and invitations that have ended: for so long it can still be seen that they were there.
+ENDED_KEPT = timedelta(days=30)
 # Checks wait for other companies' servers, 10 s at most: so many wait at once, and after so long no more are begun.
 CHECKS_AT_ONCE = 50
 CHECKS_BEGIN_WITHIN = timedelta(seconds=45)
@@ -85,17 +102,40 @@ class Jobs:
         return answers
 
     async def tidy(self, timestamp: int) -> None:
-        """Stored answers of idempotent calls are kept for a day, answers to be given again for as long as their
-        organisation chose, prompts and answers for thirty days; partitions for the months to come."""
+        """Stored answers of idempotent calls are kept for a day, answers to be given again, prompts and answers for as
+        long as their organisation chose, exports for seven days, sessions and links that ended for thirty, mail and
+        throttles as long as they say something; partitions for the months to come."""
         now = self._clock()
         async with self._db.worker() as tx:
             await idempotency.forget(tx, now - ANSWERS_KEPT)
         async with self._db.worker() as tx:
             await kept_answer.forget_expired(tx, now)
         async with self._db.worker() as tx:
-            await content.forget_before(tx, now - CONTENT_KEPT)
+            await content.forget_outlived(tx, now)
+        async with self._db.worker() as tx:
+            await privacy.forget_results(tx, now)
+        async with self._db.worker() as tx:
+            await retention.forget_ended(tx, now - ENDED_KEPT)
+        async with self._db.worker() as tx:
+            await throttle.forget_whole(tx, now)
+        await mail.tidy(self._db, now)
         async with self._db.worker() as tx:
             await usage.create_partitions(tx, now, now + PARTITIONS_AHEAD)
+
+    async def do_privacy_tasks(self, timestamp: int) -> None:
+        """Exports and erasures that were ordered. One that breaks keeps no other from its turn; the first failure is
+        raised in the end, and all are tried again in a minute."""
+        async with self._db.worker() as tx:
+            ordered = await privacy.unfinished(tx)
+        failures: list[Exception] = []
+        for kind, organization_id, task_id in ordered:
+            try:
+                await (export if kind == "export" else erase)(self._db, self._clock, organization_id, task_id)
+            except Exception as error:
+                log.error("a privacy task was not done", task=str(task_id), error=repr(error))
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     async def roll_up(self, timestamp: int) -> None:
         """Usage by day, of the days that are over. Each day is a transaction: cut short, it goes on where it was."""
@@ -147,8 +187,21 @@ class Checks:
         return Checked(endpoint.organization_id, endpoint.id, self._clock(), error, tried.duration_ms)
 
 
-def build(config: Config, jobs: Jobs, checks: Checks) -> App:
-    """The queue with its periodic jobs. The last of six cron fields is the second."""
+class Post:
+    """Hands in at the mail server what was written."""
+
+    def __init__(self, db: Database, server: MailServer, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._server = server
+        self._clock = clock
+
+    async def send_mail(self, timestamp: int) -> None:
+        await mail.send_due(self._db, self._server, self._clock)
+
+
+def build(config: Config, jobs: Jobs, checks: Checks, post: Post | None = None) -> App:
+    """The queue with its periodic jobs. The last of six cron fields is the second. Without `post` mail stays where it
+    is."""
     assert config.database_url is not None
     conninfo = role_conninfo(config.database_url, "tollhouse_worker")
     # A worker that is told to stop while the database is away says good-bye to nobody: it waits no longer than this.
@@ -158,11 +211,15 @@ def build(config: Config, jobs: Jobs, checks: Checks) -> App:
         ("reap", "* * * * * */15", jobs.reap),
         ("catch_up", "* * * * *", jobs.catch_up),
         ("check_connections", "* * * * *", checks.check_connections),
+        ("do_privacy_tasks", "* * * * *", jobs.do_privacy_tasks),
         ("tidy", "17 * * * *", jobs.tidy),
         ("roll_up", "12 * * * *", jobs.roll_up),
         ("prove", "40 3 * * *", jobs.prove),
     ):
         app.periodic(cron=cron)(app.task(name=name, queueing_lock=name, pass_context=False)(run))
+    if post is not None:
+        send = app.task(name="send_mail", queueing_lock="send_mail", pass_context=False)(post.send_mail)
+        app.periodic(cron="* * * * * */5")(send)
 
     @app.periodic(cron="47 * * * *")
     @app.task(name="sweep", queueing_lock="sweep", pass_context=False)
@@ -196,7 +253,10 @@ async def run(config: Config, clock: Callable[[], datetime]) -> None:
     await db.open()
     await teller.open()
     checks = Checks(db, Policy(config.keyring(), config.mode, config.allow_private_providers), clock)
-    app = build(config, Jobs(config.database_url, db, teller, clock), checks)
+    post = None
+    if config.smtp_url is not None:
+        post = Post(db, MailServer.of(config.smtp_url.get_secret_value(), config.mail_from), clock)
+    app = build(config, Jobs(config.database_url, db, teller, clock), checks, post)
     try:
         async with app.open_async():
             await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=5)

@@ -19,15 +19,21 @@ from tollhouse import api
 from tollhouse.api.state import State
 from tollhouse.core.key import Mode
 from tollhouse.core.vault import Keyring
-from tollhouse.flows.auth import Identities
+from tollhouse.flows.auth import Authentication
 from tollhouse.flows.connection import Policy
+from tollhouse.flows.jwks import KeySets
+from tollhouse.flows.jwt import Tokens
+from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.completion import Completions
 from tollhouse.gateway.keeper import Keeper
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
+from tollhouse.outside.fetch import Fetcher
 from tollhouse.store.db import Database
 from tollhouse.store.proof import prove
+
+ORIGIN = "https://ai.example.com"  # where people reach the installation, whatever its port here
 
 
 class Clock:
@@ -127,7 +133,10 @@ async def serve(database_url: str, operator_key: str, mode: Mode, secret: bytes 
     providers = Providers(policy)
     pumps = Pumps(teller, providers, Keeper(db, clock))
     complete = Completions(pumps, clock).complete
-    app = api.build(State(db, teller, Identities(db, policy.keyring), policy, clock, complete))
+    fetcher = Fetcher()
+    tokens = Tokens(db, KeySets(fetcher), policy, clock)
+    site = Site(ORIGIN, mode, policy.keyring)
+    app = api.build(State(db, teller, Authentication(db, site, tokens), policy, clock, complete, tokens, site))
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
     await db.open()
     await teller.open()
@@ -139,6 +148,7 @@ async def serve(database_url: str, operator_key: str, mode: Mode, secret: bytes 
     await serving
     await pumps.close(5)
     await providers.close()
+    await fetcher.close()
     await teller.close()
     await db.close()
 

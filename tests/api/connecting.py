@@ -12,13 +12,17 @@ import aiohttp
 import psycopg
 import uvicorn
 
-from tests.api.conftest import Api, Clock, Server
+from tests.api.conftest import ORIGIN, Api, Clock, Server
 from tollhouse import api
 from tollhouse.api.state import State
-from tollhouse.flows.auth import Identities
+from tollhouse.flows.auth import Authentication
 from tollhouse.flows.capability import Completed, Task
 from tollhouse.flows.connection import Policy
+from tollhouse.flows.jwks import KeySets
+from tollhouse.flows.jwt import Tokens
+from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
+from tollhouse.outside.fetch import Fetcher
 from tollhouse.store.db import Database
 
 NO_PUMPS: Any = None  # no model is called here
@@ -40,7 +44,10 @@ async def serving(database_url: str, operator_key: str, policy: Policy) -> Async
     """In the policy's mode, with its secrets. When it is over the ledger and the audit log must prove."""
     clock = Clock()
     db, teller = Database(database_url), Teller(database_url, policy.mode, clock)
-    state = State(db, teller, Identities(db, policy.keyring), policy, clock, _runs_nothing)
+    fetcher = Fetcher()
+    tokens = Tokens(db, KeySets(fetcher), policy, clock)
+    site = Site(ORIGIN, policy.mode, policy.keyring)
+    state = State(db, teller, Authentication(db, site, tokens), policy, clock, _runs_nothing, tokens, site)
     app = api.build(state)
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="warning"))
     await db.open()
@@ -52,6 +59,7 @@ async def serving(database_url: str, operator_key: str, policy: Policy) -> Async
         yield running
     server.should_exit = True
     await task
+    await fetcher.close()
     await teller.close()
     await db.close()
     assert await running.unproven() == []

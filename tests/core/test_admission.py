@@ -41,7 +41,7 @@ from tollhouse.core.credit import Account
 from tollhouse.core.limits import takes_of
 from tollhouse.core.period import end_of, start_of
 from tollhouse.core.price import RateCard, Usage
-from tollhouse.core.quota import Windows
+from tollhouse.core.quota import Rule, Windows
 from tollhouse.core.rate import Rates
 from tollhouse.core.routing import Route
 
@@ -517,7 +517,7 @@ def test_who_may_not_ask_may_not_ask_for_a_use_or_credits_either(want: Any, give
         (ask(), facts(key=None), CREDIT, "invalid_api_key", 401, "revoked. Use another", {}, []),
         (ask(), facts(key=key(revoked_at=NOON - DAY)), CREDIT, "invalid_api_key", 401, "revoked", {}, []),
         (ask(), facts(key=key(expires_at=NOON)), CREDIT, "invalid_api_key", 401, "expired at 2026-03-10 12:00", {}, []),
-        (ask(needs=frozenset({"act_as"})), facts(), CREDIT, "forbidden", 403, "'act_as'. Use a key", {}, []),
+        (ask(needs=frozenset({"act_as"})), facts(), CREDIT, "forbidden", 403, "'act_as'. Use one", {}, []),
         (ask(model_id="none"), facts(), CREDIT, "model_not_found", 404, "GET /v1/models", {"model_id": "none"}, []),
         (ask(), with_models(model(selectable=False)), CREDIT, "model_not_found", 404, "'small'", SMALL, []),
         (ask(), with_models(model(enabled=False)), CREDIT, "model_disabled", 403, "off", SMALL, []),
@@ -654,3 +654,83 @@ def test_tokens_that_the_answers_can_never_fit_into_together_are_the_reason_befo
 def test_a_name_that_nothing_has_is_repeated_in_part(want: CapabilityWant) -> None:
     refusal = refused(ask(want), facts(catalogue=studio()))
     assert f"'{'n' * 80}'" in str(refusal)
+
+
+# ------------------------------------------------------------------------------------------------ limits of credits
+
+
+def with_credits_limit(micros: int, **about: Any) -> Facts:
+    rule = Rule(UUID(int=40), "organization", None, None, "credits", "month", micros)
+    return facts(rules=(rule,), **about)
+
+
+def of_limit(windows: Windows) -> tuple[int, int]:
+    (window,) = (one for one in windows.by_id.values() if one.counter and one.counter.meter == "credits")
+    return window.used, window.reserved
+
+
+def test_a_limit_of_credits_takes_exactly_what_the_call_reserves() -> None:
+    windows = Windows()
+    admission = decided(ask(), with_credits_limit(USUAL_PRICE), windows=windows)
+    assert of_limit(windows) == (0, USUAL_PRICE) == (0, admission.hold.amount_micros)
+    refusal = refused(ask(), with_credits_limit(USUAL_PRICE), windows=windows)
+    assert (refusal.code, refusal.meter, refusal.limit, refusal.reserved) == (
+        "rate_limit_exceeded", "credits", USUAL_PRICE, USUAL_PRICE,
+    )  # fmt: skip
+    assert (refusal.should_retry, refusal.resets_at) == (False, NEXT_MONTH)
+
+
+def test_an_answer_is_cut_to_what_a_limit_of_credits_leaves_like_to_what_the_balance_can_pay() -> None:
+    long = ask(output_tokens=2_000)
+    for limit in (100_000, 120_000, 300_000):
+        by_limit = decided(long, with_credits_limit(limit))
+        by_balance = decided(long, facts(), credits_of(limit))
+        assert by_limit.terms.output_tokens == by_balance.terms.output_tokens
+        assert by_limit.hold.amount_micros == by_balance.hold.amount_micros <= limit
+
+
+@given(st.integers(0, 400_000), st.integers(0, 400_000), st.integers(1, 3_000))
+def test_no_call_reserves_more_than_balance_and_limit_both_leave(limit: int, credits: int, output: int) -> None:
+    windows, books = Windows(), credits_of(credits)
+    try:
+        admission = decided(ask(output_tokens=output), with_credits_limit(limit), books, windows)
+    except errors.LimitExceeded as refusal:
+        assert refusal.meter == "credits"
+        least = quote_of(ask(), "small", facts()).most_micros(1_000, min(output, OUTPUT_TOKENS_MIN))
+        assert least > limit
+    except errors.InsufficientCredits:
+        assert credits < limit
+    else:
+        assert admission.hold.amount_micros <= min(limit, credits)
+        assert of_limit(windows) == (0, admission.hold.amount_micros)
+
+
+def test_uses_of_capabilities_and_plain_credits_take_their_amount_from_a_limit_of_credits() -> None:
+    known, windows = studio(), Windows()
+    given = with_credits_limit(2 * CREDIT, catalogue=known, plan=known.plans["pro"])
+    decided(ask(USE), given, windows=windows)
+    assert of_limit(windows) == (0, 1_500_000)
+    assert refused(ask(USE), given, windows=windows).meter == "credits"
+    decided(ask(CreditsWant(500_000)), given, windows=windows)
+    assert of_limit(windows) == (0, 2 * CREDIT)
+    assert refused(ask(CreditsWant(1)), given, windows=windows).meter == "credits"
+
+
+def test_where_the_plan_takes_no_credits_a_limit_of_them_is_not_touched() -> None:
+    windows, given = Windows(), with_credits_limit(0, plan=plan(charged_channels=frozenset()))
+    for asked in (ask(), ask(CreditsWant(5))):
+        decided(asked, given, windows=windows)
+    assert of_limit(windows) == (0, 0)
+
+
+def test_over_an_own_connection_no_more_is_held_for_the_platforms_than_a_limit_of_credits_leaves() -> None:
+    rates = (replace(RATE, own_key_permille=100),)
+    own = connection(organization_id=ask().organization_id, id=UUID(int=51))
+    theirs = connection(id=UUID(int=52))
+    known = replace(
+        with_models(model(provider_id="openai")).catalogue, rates=rates, connections={"openai": (theirs,)},
+        own_connections={ask().organization_id: {"openai": (own,)}},
+    )  # fmt: skip
+    wide = decided(ask(), with_credits_limit(USUAL_PRICE, catalogue=known)).hold.amount_micros
+    assert wide == USUAL_PRICE
+    assert decided(ask(), with_credits_limit(USUAL_PRICE - 1, catalogue=known)).hold.amount_micros == USUAL_PRICE // 10

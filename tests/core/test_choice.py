@@ -544,3 +544,66 @@ def test_takes_stay_with_the_choice_that_is_admitted() -> None:
     takes = takes_of(auto(MODERATE), given_facts)
     of_models = [{one.counter.model_id for one in each.windows} - {""} for each in takes.each]
     assert of_models == [{"middle"}, {"cheap"}, {"dear"}, {"default"}]
+
+
+# ---------------------------------------------------------------------------------------------- a key for some models
+
+
+def only(*models: str, **about: Any) -> Any:
+    return key(models=frozenset(models), **about)
+
+
+def refusal(asked: Ask, known: Catalogue, **about: Any) -> Any:
+    with pytest.raises(errors.TollhouseError) as found:
+        decided(asked, known, **about)
+    return found.value
+
+
+def test_a_key_for_some_models_calls_these_and_no_other() -> None:
+    known = world(model(), model(id="other"))
+    assert decided(ask(), known, key=only("small")).terms.model.id == "small"
+    refused = refusal(ask(model_id="other"), known, key=only("small"))
+    assert (refused.code, refused.status, refused.models) == ("model_not_allowed", 403, ("small",))
+    assert refusal(replace(ask(model_id="other"), here=False), known, key=only("small")).code == "model_not_allowed"
+    assert refusal(ask(model_id="none"), known, key=only("small")).code == "model_not_found"
+    assert refusal(ask(), known, key=only()).code == "model_not_allowed"
+
+
+def test_what_replaces_a_model_must_be_the_keys_too() -> None:
+    known = world(old(replacement_id="new"), model(id="new"))
+    asked = ask(model_id=old().id)
+    assert refusal(asked, known, key=only(old().id)).code == "model_not_allowed"
+    assert decided(asked, known, key=only("new")).terms.model.id == "new"
+
+
+def test_no_fallback_leaves_the_models_of_the_key() -> None:
+    known = world(model(), model(id="last", is_default=True))
+    assert [one.model.id for one in decided(ask(), known, key=only("small", "last")).terms.others] == ["last"]
+    assert decided(ask(), known, key=only("small")).terms.others == ()
+
+
+def test_auto_chooses_among_the_models_of_the_key() -> None:
+    everything = decided(auto(SIMPLE), tiers()).terms.model.id
+    others = frozenset(tiers().models) - {everything, "large"}
+    free = sorted(id_ for id_ in others if tiers().models[id_].tier == "free" and tiers().models[id_].kind == "chat")
+    assert free
+    for id_ in free:
+        assert decided(auto(SIMPLE), tiers(), key=only(id_)).terms.model.id == id_
+    refused = refusal(auto(SIMPLE), tiers(), key=only("none"))
+    assert (refused.code, refused.model_id) == ("model_not_allowed", "auto")
+
+
+def test_an_experiment_leads_nobody_out_of_the_models_of_the_key() -> None:
+    known = world(model(), model(id="arm"), experiments=(experiment("arm"),))
+    assert decided(ask(), known).terms.model.id == "arm"
+    kept = decided(ask(), known, key=only("small")).terms
+    assert (kept.model.id, kept.experiment_id) == ("small", None)
+    assert refusal(ask(), known, key=only("arm")).code == "model_not_allowed"
+
+
+def test_a_capability_is_answered_by_the_models_of_the_key_alone() -> None:
+    known = replace(studio(), offers={"pro": {"drawing": studio().offers["pro"]["drawing"]}})
+    both = decided(drawing("fast"), known).terms
+    assert [one.model.id for one in both.candidates] == ["small", "large"]
+    assert [one.model.id for one in decided(drawing("fast"), known, key=only("large")).terms.candidates] == ["large"]
+    assert refusal(drawing("fast"), known, key=only("none")).code == "model_not_allowed"

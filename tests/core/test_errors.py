@@ -29,9 +29,11 @@ def full(kind: type[LimitExceeded] = LimitExceeded, **changes: Any) -> LimitExce
 REFUSALS: list[tuple[TollhouseError, str, int, int | None, bool]] = [
     (errors.Unauthenticated("No."), "invalid_api_key", 401, None, True),
     (errors.Forbidden("No."), "forbidden", 403, None, True),
+    (errors.ProofRequired("No."), "proof_required", 403, None, True),
     (errors.BadRequest("No."), "invalid_request", 400, None, True),
     (errors.BadRequest("No.", status=413), "invalid_request", 413, None, True),
     (errors.NotFound("No."), "not_found", 404, None, True),
+    (errors.ModelNotAllowed("large", ("small",)), "model_not_allowed", 403, None, True),
     (errors.Conflict("No."), "conflict", 409, None, True),
     (errors.StillRunning("No."), "conflict", 409, 1, True),
     (errors.Mismatch("No."), "idempotency_mismatch", 422, None, True),
@@ -47,6 +49,7 @@ REFUSALS: list[tuple[TollhouseError, str, int, int | None, bool]] = [
     (full(), "rate_limit_exceeded", 429, None, False),
     (full(period="minute", retry_after_s=41), "rate_limit_exceeded", 429, 41, True),
     (full(errors.QuotaExceeded, meter="tokens"), "quota_exceeded", 429, None, False),
+    (errors.TooManyTries(41), "too_many_tries", 429, 41, True),
     (errors.Unexpected("No."), "internal_error", 500, None, True),
     (errors.ProviderFailed("No."), "provider_error", 502, None, True),
     (errors.ProviderFailed("No.", 504), "provider_error", 504, None, True),
@@ -169,3 +172,19 @@ def test_a_refusal_that_is_repeated_is_the_one_that_was_given() -> None:
 
 def test_who_says_no_more_has_nothing_to_add() -> None:
     assert (errors.Conflict("No.").details(), errors.Conflict("No.").hints()) == ({}, ())
+
+
+def test_a_model_that_is_not_the_keys_names_those_that_are() -> None:
+    refusal = errors.ModelNotAllowed("large", ("small", "tiny"))
+    assert str(refusal).startswith("This API key is for these models alone: small, tiny. 'large'")
+    assert refusal.details() == {"model_id": "large", "models": ["small", "tiny"]}
+    assert ": m0, " in (many := str(errors.ModelNotAllowed("large", tuple(f"m{n}" for n in range(90)))))
+    assert "m19, ..." in many and "m20" not in many
+
+
+def test_a_full_limit_of_credits_speaks_in_credits_and_sells_no_plan() -> None:
+    refusal = full(meter="credits", scope="key", period="month", limit=2_500_000, used=2_000_000, reserved=400_000)
+    assert str(refusal).startswith("The limit of 2.5 credits per month for this key is reached (2 used, 0.4 held")
+    told = refusal.details()
+    assert (told["limit"], told["used"], told["remaining"]) == ("2.5", "2", "0.1")
+    assert refusal.hints() == (Hint("wait", at=LATER),)

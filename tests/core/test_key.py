@@ -3,7 +3,9 @@
 import hmac
 import re
 import string
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.core.cast import NOON, ORGANIZATION, moments
 from tollhouse.core import key
+from tollhouse.core.errors import Forbidden
+from tollhouse.core.key import Rights, check_may_give
 
 modes: st.SearchStrategy[key.Mode] = st.sampled_from(["test", "live"])
 randomness = st.lists(st.integers(0, 247), min_size=64, max_size=64).map(bytes)
@@ -107,3 +111,44 @@ def test_a_key_and_a_user_of_an_earlier_version_are_known_again() -> None:
     assert key.looks_like_a_key(issued)
     assert key.digest(b"a secret", issued) == hmac.digest(b"a secret", issued.encode(), "sha256")
     assert key.end_user_id(UUID(int=1), "u_1") == UUID("878b5a89-430e-8741-6645-1dc08cb87e90")
+
+
+# ------------------------------------------------------------------------------------------------- what a key may give
+
+MANAGES: frozenset[key.Scope] = frozenset({"manage"})
+USES: frozenset[key.Scope] = frozenset({"gateway", "credits", "act_as"})
+LATER = NOON + timedelta(days=1)
+BOUND = Rights(MANAGES, "test", NOON, frozenset({"small", "large"}), 5_000_000, 10)
+
+
+@pytest.mark.parametrize("scope", ["manage", "operator"])
+def test_no_key_gives_away_what_governs(scope: key.Scope) -> None:
+    with pytest.raises(Forbidden, match=repr(scope)):
+        check_may_give(Rights(MANAGES, "live"), Rights(frozenset({scope, "gateway"}), "test"))
+
+
+def test_a_key_that_manages_gives_scopes_of_use_that_it_has_not_itself() -> None:
+    check_may_give(Rights(MANAGES, "live"), Rights(USES, "live"))
+    check_may_give(Rights(MANAGES, "live"), Rights(USES, "test", NOON, frozenset({"small"}), 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("wider", "name"),
+    [
+        ({"mode": "live"}, "mode"),
+        ({"expires_at": LATER}, "expires_at"),
+        ({"expires_at": None}, "expires_at"),
+        ({"models": None}, "models"),
+        ({"models": frozenset({"small", "other"})}, "models"),
+        ({"credits_micros_per_month": None}, "credits_per_month"),
+        ({"credits_micros_per_month": 5_000_001}, "credits_per_month"),
+        ({"requests_per_minute": None}, "requests_per_minute"),
+        ({"requests_per_minute": 11}, "requests_per_minute"),
+    ],
+)
+def test_nothing_that_a_key_gives_reaches_further_than_its_own(wider: dict[str, Any], name: str) -> None:
+    as_much = replace(BOUND, scopes=USES)
+    check_may_give(BOUND, as_much)
+    check_may_give(BOUND, replace(as_much, models=frozenset({"small"}), requests_per_minute=0))
+    with pytest.raises(Forbidden, match=name):
+        check_may_give(BOUND, replace(as_much, **wider))

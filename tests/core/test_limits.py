@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.cast import KEY, NOON, ORGANIZATION, SOMEBODY, ask, catalogue, facts, model, plan, premium, studio
+from tests.core.cast import KEY, NOON, ORGANIZATION, SOMEBODY, ask, catalogue, facts, key, model, plan, premium, studio
 from tollhouse.core.ask import Ask, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.limits import Takes, counters_of, rates_of, takes_of
 from tollhouse.core.period import Kind, start_of
@@ -89,7 +89,8 @@ def test_without_a_limit_per_minute_there_is_no_rate_and_requests_of_the_day_are
 def test_plain_credits_and_unknown_models_take_nothing() -> None:
     everything = (rule(), rule(meter="tokens"), rule(period="minute"))
     for asked in (ask(CreditsWant(5)), ask(model_id="none")):
-        assert takes_of(asked, facts(rules=everything)) == Takes((), ())
+        takes = takes_of(asked, facts(rules=everything))
+        assert (list(takes.windows), list(takes.rates)) == ([], [])
 
 
 @given(st.sampled_from([ask(), ask(model_id="large"), ask(USE), ask(CreditsWant(1)), ask(model_id="none")]),
@@ -202,3 +203,33 @@ def test_a_rule_that_binds_nobody_or_is_a_rate_hides_none_of_those_after_it(idle
 def test_a_rule_about_messages_hides_no_rule_about_tokens_from_a_use() -> None:
     rules = (rule(), rule(id=UUID(int=41), meter="tokens", maximum=7))
     assert bound(ask(USE), *rules, known=facts(catalogue=studio())) == [("organization", "day", ORGANIZATION, 7)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_model", "binds"),
+    [
+        (ask(), None, True),
+        (ask(), "small", True),
+        (ask(), "large", False),
+        (ask(USE), None, True),
+        (ask(USE), "small", False),
+        (ask(CreditsWant(5)), None, True),
+        (ask(CreditsWant(5)), "small", False),
+    ],
+    ids=["call", "call-of-it", "call-of-another", "use", "use-answered-by-it", "plain", "plain-and-a-model"],
+)
+def test_a_rule_about_credits_binds_whatever_is_charged(asked: Ask, of_model: str | None, binds: bool) -> None:
+    known = facts(catalogue=studio())
+    assert bool(bound(asked, rule(meter="credits", model_id=of_model), known=known)) == binds
+
+
+def test_a_key_that_replaced_another_is_counted_as_the_first() -> None:
+    heir = facts(key=key(counts_as=OTHER))
+    assert bound(ask(), rule(scope="key", subject_id=OTHER), known=heir) == [("key", "day", OTHER, 100)]
+    assert bound(ask(), rule(scope="key"), known=heir) == [("key", "day", OTHER, 100)]
+    assert bound(ask(), rule(scope="key", subject_id=OTHER, period="minute"), known=heir) == [
+        ("key", "minute", OTHER, 100)
+    ]
+    assert bound(ask(), rule(scope="key", subject_id=KEY), known=heir) == []
+    nobodys = ask(credential=None)
+    assert bound(nobodys, rule(scope="key"), known=heir) == []

@@ -41,6 +41,7 @@ def follow(
     [
         ("docs/credits.md", ("sh", "python", "text", "")),  # every block there is
         ("docs/gateway.md", ("sh", "python", "text", "")),
+        ("docs/keys.md", ("sh", "python", "text", "")),
         ("docs/operators.md", ("sh", "python", "text", "")),
         ("docs/prices.md", ("sh", "python", "text", "")),
         ("docs/providers.md", ("sh", "python", "text", "")),

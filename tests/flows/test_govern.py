@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.conftest import TEST_SECRET
+from tests.conftest import TEST_POLICY
 from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.credit import TRANSACTION_OF, Source
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, Mismatch, NotFound
-from tollhouse.core.key import digest, end_user_id
-from tollhouse.core.vault import Keyring
-from tollhouse.flows import govern
+from tollhouse.core.key import end_user_id
+from tollhouse.flows import govern, key
+from tollhouse.flows.key import Manager
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, Admitted, Reap
 from tollhouse.flows.order import Given, Moved, NewEntitlement, NewGrant, NewKey, NewOrganization, Order, Overview
@@ -28,7 +28,6 @@ from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database
 from tollhouse.store.proof import prove
 
-KEYRING = Keyring(TEST_SECRET)
 CREDIT = 1_000_000
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 FIVE = NewGrant("promo", 5 * CREDIT, "for the fair")
@@ -413,52 +412,7 @@ async def test_a_moved_clock_names_the_reservations_that_it_outlives(office: Off
         await teller.do(Reap(other, id_))
 
 
-# ------------------------------------------------------------------------------------------------ keys and entitlements
-
-
-async def test_of_a_key_only_the_digest_is_stored(office: Office) -> None:
-    organization_id = await office.organization()
-    wanted = NewKey("laptop", ("gateway", "credits"), "test")
-    made = await govern.create_key(office.db, office.order, KEYRING, organization_id, wanted)
-    [row] = office.rows("SELECT * FROM api_key WHERE organization_id = %s", organization_id)
-    assert row["digest"] == digest(TEST_SECRET, made.key)
-    everything = office.rows("SELECT k::text AS t FROM api_key k UNION ALL SELECT a::text FROM audit a")
-    assert not any(made.key in one["t"] for one in everything)
-
-
-async def test_the_scope_operator_is_for_keys_of_the_platform(office: Office) -> None:
-    organization_id = await office.organization()
-    wanted = NewKey("boss", ("operator",), "test")
-    with pytest.raises(BadRequest, match="platform"):
-        await govern.create_key(office.db, office.order, KEYRING, organization_id, wanted)
-    made = await govern.create_key(office.db, office.order, KEYRING, PLATFORM_ID, wanted)
-    assert made.row.scopes == ["operator"]
-
-
-async def test_a_key_is_revoked_once_and_only_by_its_own_organisation(office: Office) -> None:
-    organization_id, other = await office.organization(), await office.organization()
-    made = await govern.create_key(
-        office.db, office.order, KEYRING, organization_id, NewKey("laptop", ("gateway",), "test")
-    )
-    with pytest.raises(NotFound):
-        await govern.revoke_key(office.db, office.order, other, made.row.id)
-    first = await govern.revoke_key(office.db, office.order, organization_id, made.row.id)
-    later = replace(office.order, now=NOON + timedelta(hours=1))
-    again = await govern.revoke_key(office.db, later, organization_id, made.row.id)
-    assert first.revoked_at == again.revoked_at == NOON
-
-
-async def test_keys_that_work_are_listed_newest_first(office: Office) -> None:
-    organization_id = await office.organization()
-    made = []
-    for number in range(4):
-        order = replace(office.order, now=NOON + timedelta(minutes=number))
-        expires_at = NOON + timedelta(hours=1) if number == 0 else None
-        wanted = NewKey(f"key {number}", ("gateway",), "test", expires_at)
-        made.append(await govern.create_key(office.db, order, KEYRING, organization_id, wanted))
-    await govern.revoke_key(office.db, office.order, organization_id, made[2].row.id)
-    listed = await govern.read_keys(office.db, replace(office.order, now=NOON + timedelta(hours=1)), organization_id)
-    assert [row.name for row in listed] == ["key 3", "key 1"]
+# --------------------------------------------------------------------------------------------------------- entitlements
 
 
 async def test_an_entitlement_is_for_everybody_a_member_or_an_end_user(office: Office) -> None:
@@ -509,7 +463,8 @@ async def test_each_order_leaves_one_row_with_who_what_and_why(office: Office) -
     await office.give(organization_id, FIVE)
     await office.plan(organization_id, "pro")
     await govern.set_overdraft(office.db, office.order, organization_id, CREDIT)
-    await govern.create_key(office.db, office.order, KEYRING, organization_id, NewKey("a", ("gateway",), "test"))
+    manager = Manager(organization_id, office.order, None)
+    await key.create(office.db, TEST_POLICY, manager, NewKey("a", ("gateway",), "test"))
     await office.move(organization_id, NOON + timedelta(days=1))
     assert office.audit(organization_id) == [
         "organization.created", "grant.given", "plan.changed", "overdraft.set", "key.created", "clock.moved",

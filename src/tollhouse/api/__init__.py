@@ -8,16 +8,27 @@ from tollhouse import __version__
 from tollhouse.api import (
     access,
     ai,
+    audit,
     capability,
     connection,
     credits,
     experiment,
+    identity_provider,
+    invitation,
+    issuer,
+    key,
     limit,
+    member,
     operator,
+    organization,
+    outbox,
+    people,
     price,
+    privacy,
     problem,
     reservation,
     settings,
+    user,
 )
 from tollhouse.api.state import State
 from tollhouse.api.view import ProblemView
@@ -46,7 +57,10 @@ def build(state: State) -> FastAPI:
     app.include_router(reservation.router)
     app.include_router(access.router)
     app.include_router(operator.router)
+    app.include_router(outbox.router)
     app.include_router(limit.router)
+    app.include_router(key.router)
+    app.include_router(user.router)
     app.include_router(connection.operator_router)
     app.include_router(connection.organization_router)
     app.include_router(settings.router)
@@ -54,6 +68,16 @@ def build(state: State) -> FastAPI:
     app.include_router(experiment.router)
     app.include_router(capability.router)
     app.include_router(ai.router)
+    app.include_router(audit.router)
+    app.include_router(audit.operator_router)
+    app.include_router(privacy.router)
+    app.include_router(privacy.operator_router)
+    app.include_router(issuer.router)
+    app.include_router(identity_provider.router)
+    app.include_router(organization.router)
+    app.include_router(member.router)
+    app.include_router(invitation.router)
+    app.include_router(people.router)
     document = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -7,12 +7,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
 from tollhouse.api.body import Body, EndUser, StrictRoute, Word
-from tollhouse.api.caller import Holder
+from tollhouse.api.caller import CreditsHolder
 from tollhouse.api.state import Shared
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Channel, Size
 from tollhouse.core.errors import BadRequest, Forbidden, Hint, ModelNotFound, NotFound, TollhouseError, Unauthenticated
 from tollhouse.core.explain import Explanation, Level, LimitLeft
-from tollhouse.core.key import end_user_id
 from tollhouse.core.money import format_credits
 from tollhouse.flows.operation import Explain
 
@@ -94,24 +93,28 @@ class CreditsView(BaseModel):
 
 
 class LimitView(BaseModel):
-    """`used` counts what is settled; `remaining` is less by what running calls hold. `resets_at` null: never, or for a
-    limit per minute that something is left."""
+    """`used` counts what is settled; `remaining` is less by what running calls hold; all are decimal strings for
+    credits. `resets_at` null: never, or for a limit per minute that something is left."""
 
     scope: str
     meter: str
     period: str
-    limit: int
-    used: int
-    remaining: int
+    limit: int | str
+    used: int | str
+    remaining: int | str
     resets_at: datetime | None
     model: str | None
     capability: str | None
 
     @classmethod
     def of(cls, left: LimitLeft) -> Self:
+        numbers: list[int | str] = [left.limit, left.used, left.remaining]
+        if left.meter == "credits":
+            numbers = [format_credits(one) for one in (left.limit, left.used, left.remaining)]
+        limit, used, remaining = numbers
         return cls(
-            scope=left.scope, meter=left.meter, period=left.period, limit=left.limit, used=left.used,
-            remaining=left.remaining, resets_at=left.resets_at, model=left.model_id, capability=left.capability,
+            scope=left.scope, meter=left.meter, period=left.period, limit=limit, used=used, remaining=remaining,
+            resets_at=left.resets_at, model=left.model_id, capability=left.capability,
         )  # fmt: skip
 
 
@@ -150,11 +153,11 @@ class AccessView(BaseModel):
 
 
 @router.post("/access-check", summary="Would it be allowed, and what would help? Takes nothing")
-async def access_check(state: Shared, holder: Holder, body: AccessBody) -> AccessView:
+async def access_check(state: Shared, holder: CreditsHolder, body: AccessBody) -> AccessView:
     organization_id, user, want = holder.organization_id, holder.user(body.user), body.want()
-    subject_id = organization_id if user is None else end_user_id(organization_id, user)
+    subject_id = holder.identity.subject_of(user)
     channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
-    needs = holder.needs("credits", user)
+    needs = holder.needs(user)
     ask = Ask(organization_id, holder.credential, subject_id, channel, want, needs, here=False)
     found = await state.teller.do(Explain(organization_id, ask))
     if _is_about_the_question(found.refusal):

@@ -8,11 +8,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 
 from tollhouse.api.body import Body, EndUser, OptionalIdempotencyKey, StrictRoute, Word, body_hash
-from tollhouse.api.caller import Holder, KeyHolder
+from tollhouse.api.caller import CreditsHolder, Holder
 from tollhouse.api.state import Shared, State
 from tollhouse.core.money import format_credits
 from tollhouse.flows import capability
-from tollhouse.flows.auth import Identity
 from tollhouse.flows.capability import InputInvalid, Ran, Wish
 from tollhouse.flows.once import Once
 from tollhouse.seed.capabilities import CAPABILITIES
@@ -79,7 +78,7 @@ def _documented(capability_id: str) -> dict[str, Any]:
 
 @router.post("/capabilities/{name}/run", summary="Run a capability")
 async def run(
-    state: Shared, holder: Holder, name: str, body: RunBody, response: Response, key: OptionalIdempotencyKey = None
+    state: Shared, holder: CreditsHolder, name: str, body: RunBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
     once = _once(f"/api/capabilities/{name}/run", key, body, holder)
     wish = Wish(name, body.quality, body.input, holder.user(body.user), once)
@@ -92,7 +91,7 @@ async def run(
     openapi_extra=_documented("question_generation"),
 )
 async def suggest_questions(
-    state: Shared, holder: Holder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
+    state: Shared, holder: CreditsHolder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
     wish = _wish("question_generation", body, holder, _once("/api/ai/suggest-questions", key, body, holder))
     return await _run(state, holder, wish, response, ("body",))
@@ -104,7 +103,7 @@ async def suggest_questions(
     openapi_extra=_documented("testimonial_assembly"),
 )
 async def assemble_testimonial(
-    state: Shared, holder: Holder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
+    state: Shared, holder: CreditsHolder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
     wish = _wish("testimonial_assembly", body, holder, _once("/api/ai/assemble-testimonial", key, body, holder))
     return await _run(state, holder, wish, response, ("body",))
@@ -116,25 +115,27 @@ async def assemble_testimonial(
     openapi_extra=_documented("testimonial_polish"),
 )
 async def polish_testimonial(
-    state: Shared, holder: Holder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
+    state: Shared, holder: CreditsHolder, body: FeatureBody, response: Response, key: OptionalIdempotencyKey = None
 ) -> RunView:
     wish = _wish("testimonial_polish", body, holder, _once("/api/ai/polish-testimonial", key, body, holder))
     return await _run(state, holder, wish, response, ("body",))
 
 
-def _once(path: str, key: str | None, body: RunBody | FeatureBody, holder: KeyHolder) -> Once | None:
-    return None if key is None else Once(f"POST {path}", key, body_hash(body, holder.user(body.user)))
+def _once(path: str, key: str | None, body: RunBody | FeatureBody, holder: Holder) -> Once | None:
+    if key is None:
+        return None
+    return Once(holder.identity.once_at(f"POST {path}"), key, body_hash(body, holder.user(body.user)))
 
 
-def _wish(capability_id: str, body: FeatureBody, holder: KeyHolder, once: Once | None) -> Wish:
+def _wish(capability_id: str, body: FeatureBody, holder: Holder, once: Once | None) -> Wish:
     return Wish(capability_id, body.quality, body.model_extra or {}, holder.user(body.user), once)
 
 
-async def _run(state: State, holder: KeyHolder, wish: Wish, response: Response, where: tuple[str, ...]) -> RunView:
+async def _run(state: State, holder: Holder, wish: Wish, response: Response, where: tuple[str, ...]) -> RunView:
     """`where` is the place of the input in the request."""
     try:
-        who = Identity(holder.organization_id, holder.key_id)
-        ran, replayed = await capability.run(state.db, state.teller, state.complete, state.policy.mode, who, wish)
+        who, mode = holder.identity, state.policy.mode
+        ran, replayed = await capability.run(state.db, state.teller, state.complete, mode, who, wish)
     except InputInvalid as error:
         wrong = [{"type": "schema", "loc": (*where, *fault.path), "msg": fault.message} for fault in error.faults]
         raise RequestValidationError(wrong) from None

@@ -72,7 +72,9 @@ async def transactions(
     await catch_up(state, caller.organization_id, state.clock())
     wanted = credit.Filter(query.type, query.since, query.until)
     async with state.db.tenant(caller.organization_id) as tx:
-        page = await credit.transactions(tx, caller.organization_id, wanted, query.limit, query.cursor)
+        page = await credit.transactions(
+            tx, caller.organization_id, wanted, query.limit, query.cursor, caller.caller.sees
+        )
     return TransactionsView.of(page)
 
 

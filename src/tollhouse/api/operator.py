@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from tollhouse.api.body import (
     Body,
@@ -23,33 +23,28 @@ from tollhouse.api.body import (
     body_hash,
 )
 from tollhouse.api.caller import Operator
+from tollhouse.api.key import KeyBody, KeysView, KeyView, MadeKeyView, shown_once
 from tollhouse.api.state import Shared, State
 from tollhouse.api.view import (
     ClockView,
     EntitlementView,
     GivenView,
-    KeysView,
-    KeyView,
-    MadeKeyView,
     OrganizationView,
     ProofView,
     TotalsView,
 )
 from tollhouse.core.credit import Source
-from tollhouse.core.key import SCOPES, Mode, Scope
 from tollhouse.flows import govern
+from tollhouse.flows import key as key_flow
+from tollhouse.flows.key import Manager
 from tollhouse.flows.once import Done, Once
 from tollhouse.flows.operation import Reap
-from tollhouse.flows.order import NewEntitlement, NewGrant, NewKey, NewOrganization
+from tollhouse.flows.order import NewEntitlement, NewGrant, NewOrganization
 from tollhouse.flows.spend import BATCH_MAX
 from tollhouse.store import credit
 
 router = APIRouter(prefix="/api/operator", tags=["operator"], route_class=StrictRoute)
 Result = TypeVar("Result")
-
-
-def _once_each(scopes: list[Scope]) -> list[Scope]:
-    return [scope for scope in SCOPES if scope in scopes]
 
 
 class OrganizationBody(Body):
@@ -58,13 +53,6 @@ class OrganizationBody(Body):
     business_type: Name = "general"
     period_anchor: Moment | None = None
     owner_email: Email | None = None
-
-
-class KeyBody(Body):
-    name: Name
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20), AfterValidator(_once_each)]
-    mode: Mode
-    expires_at: Moment | None = None
 
 
 class GrantBody(Body):
@@ -121,21 +109,19 @@ async def read_organization(state: Shared, order: Operator, organization_id: UUI
 async def create_key(
     state: Shared, order: Operator, organization_id: UUID, body: KeyBody, response: Response
 ) -> MadeKeyView:
-    wanted = NewKey(body.name, tuple(body.scopes), body.mode, body.expires_at)
-    made = await govern.create_key(state.db, order, state.policy.keyring, organization_id, wanted)
-    response.headers["cache-control"] = "no-store"
-    return MadeKeyView(**KeyView.of(made.row).model_dump(), key=made.key)
+    manager = Manager(organization_id, order, None)
+    return shown_once(response, await key_flow.create(state.db, state.policy, manager, body.wanted()))
 
 
 @router.get("/organizations/{organization_id}/keys", summary="The keys that work now, newest first")
 async def read_keys(state: Shared, order: Operator, organization_id: UUID) -> KeysView:
-    found = await govern.read_keys(state.db, order, organization_id)
+    found = await key_flow.read(state.db, Manager(organization_id, order, None))
     return KeysView(items=[KeyView.of(row) for row in found])
 
 
 @router.delete("/organizations/{organization_id}/keys/{key_id}", summary="Revoke a key, from the next call on")
 async def revoke_key(state: Shared, order: Operator, organization_id: UUID, key_id: UUID) -> KeyView:
-    return KeyView.of(await govern.revoke_key(state.db, order, organization_id, key_id))
+    return KeyView.of(await key_flow.revoke(state.db, Manager(organization_id, order, None), key_id))
 
 
 @router.post("/organizations/{organization_id}/grants", status_code=201, summary="Give credits")

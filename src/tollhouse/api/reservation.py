@@ -19,12 +19,11 @@ from tollhouse.api.body import (
     Word,
     body_hash,
 )
-from tollhouse.api.caller import Holder
+from tollhouse.api.caller import CreditsHolder, Holder
 from tollhouse.api.reservation_view import ReleasedView, RenewedView, ReservationView, SettledView
 from tollhouse.api.state import Shared, State
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Channel, CreditsWant, Size, Want
 from tollhouse.core.errors import Conflict, NotFound
-from tollhouse.core.key import end_user_id
 from tollhouse.core.price import Stated, Usage
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, Reap, Release, Renew, Replayed, Settle
@@ -129,16 +128,16 @@ class RenewBody(Body):
 @router.post(
     "", status_code=201, response_model=ReservationView, summary="Reserve credits and limits before a model is called"
 )
-async def reserve(state: Shared, holder: Holder, body: ReservationBody, key: IdempotencyKey) -> Response:
+async def reserve(state: Shared, holder: CreditsHolder, body: ReservationBody, key: IdempotencyKey) -> Response:
     organization_id, user = holder.organization_id, holder.user(body.user)
-    subject_id = organization_id if user is None else end_user_id(organization_id, user)
+    subject_id = holder.identity.subject_of(user)
     want = body.want()
     channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
-    needs = holder.needs("credits", user)
+    needs = holder.needs(user)
     ask = Ask(organization_id, holder.credential, subject_id, channel, want, needs, here=False)
+    once = Once(holder.identity.once_at(ENDPOINT), key, body_hash(body, user))
     admit = Admit(
-        organization_id, ask, None, external_user=user, once=Once(ENDPOINT, key, body_hash(body, user)),
-        lease=timedelta(seconds=body.ttl_seconds), metadata=body.metadata,
+        organization_id, ask, None, external_user=user, once=once, lease=timedelta(seconds=body.ttl_seconds), metadata=body.metadata,
     )  # fmt: skip
     found = await state.teller.do(admit)
     if isinstance(found, Replayed):
@@ -147,29 +146,27 @@ async def reserve(state: Shared, holder: Holder, body: ReservationBody, key: Ide
 
 
 @router.get("/{reservation_id}", summary="A reservation as it stands")
-async def read(state: Shared, holder: Holder, reservation_id: UUID) -> ReservationView:
-    await holder.check(state, "credits")
-    found = await _find(state, holder.organization_id, reservation_id)
+async def read(state: Shared, holder: CreditsHolder, reservation_id: UUID) -> ReservationView:
+    await holder.check(state)
+    found = await _find(state, holder, reservation_id)
     if found.state == "pending" and found.expires_at <= found.now:
         await state.teller.do(Reap(holder.organization_id, reservation_id))
-        found = await _find(state, holder.organization_id, reservation_id)
+        found = await _find(state, holder, reservation_id)
     return ReservationView.of_row(found)
 
 
 @router.post("/{reservation_id}/settle", response_model=SettledView, summary="Charge what was used, once")
-async def settle(state: Shared, holder: Holder, reservation_id: UUID, body: SettleBody) -> Response:
-    bearer = holder.bearer("credits")
-    used = body.used()
-    settled = await state.teller.do(
-        Settle(holder.organization_id, reservation_id, used, None, None, bearer=bearer)
-    )  # fmt: skip
+async def settle(state: Shared, holder: CreditsHolder, reservation_id: UUID, body: SettleBody) -> Response:
+    await _check_own(state, holder, reservation_id)
+    operation = Settle(holder.organization_id, reservation_id, body.used(), None, None, bearer=holder.bearer)
+    settled = await state.teller.do(operation)
     return _told(SettledView.of(reservation_id, settled), 200, settled.replayed)
 
 
 @router.post("/{reservation_id}/release", response_model=ReleasedView, summary="Give everything back: nothing was used")
-async def release(state: Shared, holder: Holder, reservation_id: UUID, body: ReleaseBody) -> Response:
-    bearer = holder.bearer("credits")
-    operation = Release(holder.organization_id, reservation_id, None, body.reason, bearer=bearer)
+async def release(state: Shared, holder: CreditsHolder, reservation_id: UUID, body: ReleaseBody) -> Response:
+    await _check_own(state, holder, reservation_id)
+    operation = Release(holder.organization_id, reservation_id, None, body.reason, bearer=holder.bearer)
     released = await state.teller.do(operation)
     if released.state == "settled":
         raise Conflict("This reservation was settled: what was used is charged and cannot be released.")
@@ -177,9 +174,10 @@ async def release(state: Shared, holder: Holder, reservation_id: UUID, body: Rel
 
 
 @router.post("/{reservation_id}/renew", response_model=RenewedView, summary="Keep it open while the call runs")
-async def renew(state: Shared, holder: Holder, reservation_id: UUID, body: RenewBody) -> Response:
-    bearer, lease = holder.bearer("credits"), timedelta(seconds=body.ttl_seconds)
-    renewed = await state.teller.do(Renew(holder.organization_id, reservation_id, lease=lease, bearer=bearer))
+async def renew(state: Shared, holder: CreditsHolder, reservation_id: UUID, body: RenewBody) -> Response:
+    await _check_own(state, holder, reservation_id)
+    lease = timedelta(seconds=body.ttl_seconds)
+    renewed = await state.teller.do(Renew(holder.organization_id, reservation_id, lease=lease, bearer=holder.bearer))
     if renewed.state != "pending":
         raise Conflict(
             f"This reservation is {renewed.state} and cannot be renewed. Settle what was used, or reserve anew."
@@ -187,10 +185,17 @@ async def renew(state: Shared, holder: Holder, reservation_id: UUID, body: Renew
     return _told(RenewedView(id=reservation_id, expires_at=renewed.expires_at), 200)
 
 
-async def _find(state: State, organization_id: UUID, reservation_id: UUID) -> reservation.ReservationRow:
-    async with state.db.tenant(organization_id) as tx:
-        found = await reservation.find(tx, organization_id, reservation_id, state.clock())
-    if found is None:
+async def _check_own(state: State, holder: Holder, reservation_id: UUID) -> None:
+    """NotFound when it is another's. A key closes whatever its organisation has reserved, a person or an end user what
+    they have reserved themselves."""
+    if holder.credential.kind != "key":
+        await _find(state, holder, reservation_id)
+
+
+async def _find(state: State, holder: Holder, reservation_id: UUID) -> reservation.ReservationRow:
+    async with state.db.tenant(holder.organization_id) as tx:
+        found = await reservation.find(tx, holder.organization_id, reservation_id, state.clock())
+    if found is None or (holder.credential.kind != "key" and found.subject_id != holder.identity.subject_id):
         raise NotFound("There is no such reservation.")
     return found
 

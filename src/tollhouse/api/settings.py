@@ -19,6 +19,7 @@ from tollhouse.store.settings import Settings
 router = APIRouter(prefix="/api", tags=["settings"], route_class=StrictRoute)
 TTL_MAX_S = 30 * 24 * 60 * 60
 Seconds = Annotated[int, Field(ge=1, le=TTL_MAX_S)]
+Days = Annotated[int, Field(ge=1, le=3650)]
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -27,25 +28,33 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 class SettingsChangeBody(Body):
     """What is left out stays as it is. `cache_ttl_seconds`: for how long an answer is given again to an equal request;
-    null, not at all, and what was kept is forgotten. `store_content`: prompts and answers are stored for 30 days."""
+    null, not at all, and what was kept is forgotten. `store_content`: prompts and answers are stored, for
+    `retention_days`; what is older is deleted within the hour."""
 
     cache_ttl_seconds: Seconds | None = Field(default=None, json_schema_extra=_without_default)
     store_content: bool = Field(default=False, json_schema_extra=_without_default)
+    retention_days: Days = Field(default=30, json_schema_extra=_without_default)
 
     def wanted(self) -> flow.Change:
         return flow.Change(
             flow.NewTtl(self.cache_ttl_seconds) if "cache_ttl_seconds" in self.model_fields_set else None,
             self.store_content if "store_content" in self.model_fields_set else None,
+            self.retention_days if "retention_days" in self.model_fields_set else None,
         )
 
 
 class SettingsView(BaseModel):
     cache_ttl_seconds: int | None
     store_content: bool
+    retention_days: int
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        return cls(cache_ttl_seconds=settings.cache_ttl_s, store_content=settings.stores_content)
+        return cls(
+            cache_ttl_seconds=settings.cache_ttl_s,
+            store_content=settings.stores_content,
+            retention_days=settings.retention_days,
+        )
 
 
 class ForgottenView(BaseModel):

@@ -7,9 +7,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from tollhouse.flows.auth import Identities
+from tollhouse.flows.auth import Authentication
 from tollhouse.flows.capability import Complete
 from tollhouse.flows.connection import Policy
+from tollhouse.flows.jwt import Tokens
+from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.store.db import Database
 
@@ -21,10 +23,12 @@ class State:
 
     db: Database
     teller: Teller
-    identities: Identities
+    authentication: Authentication
     policy: Policy
     clock: Callable[[], datetime]
     complete: Complete
+    tokens: Tokens
+    site: Site
 
 
 async def state_of(request: Request) -> State:

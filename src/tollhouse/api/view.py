@@ -7,13 +7,11 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from tollhouse.core.credit import Balance, Grant, by_source
-from tollhouse.core.key import Mode, Scope
 from tollhouse.core.money import format_credits
 from tollhouse.core.notice import Kind, Notice
 from tollhouse.flows.order import Given, Overview
 from tollhouse.store.credit import Page, Statement, TransactionRow
 from tollhouse.store.entitlement import Entitlement
-from tollhouse.store.key import ApiKey
 from tollhouse.store.proof import Failure
 
 MONTHLY = frozenset({"plan", "plan_change"})
@@ -205,33 +203,6 @@ class OrganizationView(BaseModel):
             created_at=organization.created_at,
             balance=TotalsView.of(overview.balance),
         )
-
-
-class KeyView(BaseModel):
-    """`start` is enough to recognise a key by."""
-
-    id: UUID
-    name: str
-    start: str
-    scopes: list[Scope]
-    mode: Mode
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: ApiKey) -> Self:
-        return cls.model_validate(row, from_attributes=True)
-
-
-class MadeKeyView(KeyView):
-    """`key` is shown this once: it is not stored."""
-
-    key: str
-
-
-class KeysView(BaseModel):
-    items: list[KeyView]
 
 
 class GivenView(GrantView):

@@ -196,15 +196,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So much of `meter` (messages, tokens, requests) per `period` for this `scope`, perhaps of one `model` or
-    `capability` only; `resets_at` None: never, or for a limit per minute that something is left."""
+    """So much of `meter` (messages, tokens, requests, or credits, which are decimals) per `period` for this `scope`,
+    perhaps of one `model` or `capability` only; `resets_at` None: never, or for a limit per minute that something is
+    left."""
 
     scope: str
     meter: str
     period: str
-    limit: int
-    used: int
-    remaining: int
+    limit: int | Decimal
+    used: int | Decimal
+    remaining: int | Decimal
     resets_at: Moment | None = None
     model: str | None = None
     capability: str | None = None

@@ -132,7 +132,12 @@ class Conflict(TollhouseError):
 
 
 class LimitReached(TollhouseError):
-    """A rate or a quota is used up: `retry_after` for the short ones, `resets_at` for all that reset."""
+    """A rate or a quota is used up: `retry_after` for the short ones, `resets_at` for all that reset. Amounts of
+    credits are decimals."""
+
+    def _amount(self, name: str) -> int | Decimal | None:
+        whole = self._member(name, int)
+        return self._member(name, Decimal) if whole is None else whole
 
     @property
     def scope(self) -> str | None:
@@ -147,16 +152,16 @@ class LimitReached(TollhouseError):
         return self._member("period", str)
 
     @property
-    def limit(self) -> int | None:
-        return self._member("limit", int)
+    def limit(self) -> int | Decimal | None:
+        return self._amount("limit")
 
     @property
-    def used(self) -> int | None:
-        return self._member("used", int)
+    def used(self) -> int | Decimal | None:
+        return self._amount("used")
 
     @property
-    def remaining(self) -> int | None:
-        return self._member("remaining", int)
+    def remaining(self) -> int | Decimal | None:
+        return self._amount("remaining")
 
 
 class ProviderFailed(TollhouseError):

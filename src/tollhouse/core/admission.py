@@ -12,9 +12,9 @@ from typing import assert_never
 from uuid import UUID
 
 from tollhouse.core import errors
-from tollhouse.core.ask import Ask, CallWant, CapabilityWant, CreditsWant, Facts, KeyFacts, Size
+from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Credential, CreditsWant, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Capability, Quality
-from tollhouse.core.choice import Choice, choices, choices_of_use, offered, unlocked, ways
+from tollhouse.core.choice import Choice, choices, choices_of_use, offered, permitted, unlocked, ways
 from tollhouse.core.credit import Account, Hold
 from tollhouse.core.key import Scope
 from tollhouse.core.limits import Takes
@@ -29,6 +29,12 @@ OUTPUT_TOKENS_MIN = 256
 # What a use of unknown size takes from the tokens until it is settled: enough to find the quota exhausted.
 UNKNOWN_TOKENS = 1
 CANDIDATES_MAX = 4
+
+_GONE = {
+    "key": "This API key was revoked. Use another one.",
+    "issuer": "Tokens of this issuer are trusted here no more. An admin of the organisation can say why.",
+    "person": "You are no member of this organisation any more, or your account is suspended. Sign in again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ def decide(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Wind
     """Admits and takes everything from `account`, `windows` and `rates`, or raises the refusal and takes nothing."""
     weighed = weigh(ask, facts, takes, account, windows, rates)
     hold = account.hold(weighed.amount_micros, facts.now)
-    windows.reserve(weighed.windows, weighed.tokens)
+    windows.reserve(weighed.windows, weighed.tokens, weighed.amount_micros)
     rates.count(weighed.rates, facts.now)
     remaining = None
     if weighed.trial is not None and weighed.trial.maximum is not None:
@@ -124,7 +130,7 @@ def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windo
     """What the ask would take. Raises the refusal; changes nothing."""
     check_suspended(facts.suspended)
     if ask.credential is not None:
-        check_key(facts.key, ask.needs, facts.now)
+        check_credential(ask.credential, facts.key, ask.needs, facts.now)
     charged = ask.channel in facts.plan.charged_channels
     match ask.want:
         case CallWant():
@@ -132,8 +138,10 @@ def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windo
         case CapabilityWant():
             return _weigh_capability(ask, ask.want, facts, takes, account, windows, rates)
         case CreditsWant(amount):
-            _check_credits(amount if charged else 0, account)
-            return Weighed(None, charged, amount if charged else 0, 0, (), (), None)
+            amount = amount if charged else 0
+            windows.check(takes.windows, 0, amount)
+            _check_credits(amount, account)
+            return Weighed(None, charged, amount, 0, takes.windows, (), None)
     assert_never(ask.want)
 
 
@@ -170,22 +178,26 @@ def _weigh_choice(
     rates.check(takes.rates, facts.now)
     wanted = output_wanted(size, facts, model)
     least = min(wanted, OUTPUT_TOKENS_MIN)
-    windows.check(takes.windows, given + least * want.answers)
     first = over(quote, routes[0])
-    output, amount = _amount(given, want.answers, wanted, first, account)
+    least_micros = first.most_micros(given, least * want.answers) if facts.rules else 0
+    windows.check(takes.windows, given + least * want.answers, least_micros)
+    most = account.balance.spendable_micros
+    if facts.rules and (room := windows.room_micros(takes.windows)) is not None:
+        most = min(room, most)
+    output, amount = _amount(given, want.answers, wanted, first, account, most)
     if first is not quote and not routes[-1].own_key:
-        amount = _with_room(amount, quote.most_micros(given, output * want.answers), account)
+        amount = _with_room(amount, quote.most_micros(given, output * want.answers), most)
     tokens = given + output * want.answers
-    windows.check(takes.windows, tokens)
+    windows.check(takes.windows, tokens, amount)
     others = _others(ask, want, model, routes, quote, facts, (output, amount))
     terms = Terms(model, routes[0], first, output, others, want.model_id, choice.reason, choice.experiment_id)
     return Weighed(terms, quote.charged, amount, tokens, takes.windows, takes.rates, trial)
 
 
-def _with_room(amount: int, dearest: int, account: Account) -> int:
-    """Over its own connection a call costs the organisation little. Where the balance has it, what it costs over the
-    platform's is reserved, so that this can answer when the other fails."""
-    return dearest if amount < dearest <= account.balance.spendable_micros else amount
+def _with_room(amount: int, dearest: int, most: int) -> int:
+    """Over its own connection a call costs the organisation little. Where that much may be spent, what it costs over
+    the platform's is reserved, so that this can answer when the other fails."""
+    return dearest if amount < dearest <= most else amount
 
 
 def _others(
@@ -200,7 +212,7 @@ def _others(
     made_up, default = routes[0].connection is None, facts.catalogue.default
     if want.fallback and default is not None and default is not model and want.kind == default.kind == "chat":
         its_quote = facts.catalogue.quote(default.id, facts.now, 1000, quote.charged)
-        if its_quote is not None and default.enabled and unlocked(default, facts):
+        if its_quote is not None and default.enabled and unlocked(default, facts) and permitted(default, facts):
             found = [one for one in ways(ask, default, facts) if (one.connection is None) == made_up]
             if found:
                 ahead = [*ahead[: CANDIDATES_MAX - 2], *[(default, route, its_quote) for route in found]]
@@ -238,9 +250,9 @@ def _weigh_capability(
         assert first.output_tokens is not None
         tokens = _input_tokens(want.size, first.route) + first.output_tokens
     rates.check(takes.rates, facts.now)
-    windows.check(takes.windows, tokens)
     charged = first.quote.charged
     amount = capability.estimate_micros(quality) if charged else 0
+    windows.check(takes.windows, tokens, amount)
     _check_credits(amount, account)
     terms = Terms(
         first.model, first.route, first.quote, first.output_tokens, tuple(others), capability.id, found[0].reason,
@@ -266,14 +278,16 @@ def _candidates_of_use(
     return candidates[: CANDIDATES_MAX if ask.here else 1]
 
 
-def check_key(key: KeyFacts | None, needs: frozenset[Scope], now: datetime) -> None:
-    """Unauthenticated for a key that is gone, Forbidden for one that lacks a scope."""
+def check_credential(
+    credential: Credential, key: KeyFacts | None, needs: frozenset[Scope], now: datetime
+) -> None:  # fmt: skip
+    """Unauthenticated for what counts no more, Forbidden for what lacks a scope."""
     if key is None:
-        raise errors.Unauthenticated("This API key was revoked. Use another one.")
+        raise errors.Unauthenticated(_GONE[credential.kind])
     check_alive(key.revoked_at, key.expires_at, now)
     missing = sorted(needs - key.scopes)
     if missing:
-        raise errors.Forbidden(f"This API key has not the scope {missing[0]!r}. Use a key that has it.")
+        raise errors.Forbidden(f"This takes an API key with the scope {missing[0]!r}. Use one that has it.")
 
 
 def check_suspended(suspended: bool) -> None:
@@ -328,14 +342,13 @@ def output_wanted(size: Size, facts: Facts, model: Model) -> int:
     return cap if size.output_tokens is None else min(cap, size.output_tokens)
 
 
-def _amount(given: int, answers: int, wanted: int, quote: Quote, account: Account) -> tuple[int, int]:
+def _amount(given: int, answers: int, wanted: int, quote: Quote, account: Account, most: int) -> tuple[int, int]:
     """The most output tokens per answer, and what the call may cost with them, in micro-credits: what is wanted,
-    clamped to what the balance can pay, but not below what is of any use."""
+    clamped to what balance and limits of credits allow (`most`), but not below what is of any use."""
     amount = quote.most_micros(given, wanted * answers)
-    spendable = account.balance.spendable_micros
-    if amount <= spendable:
+    if amount <= most:
         return wanted, amount
-    affordable = quote.output_affordable(given, spendable, wanted * answers) // answers
+    affordable = quote.output_affordable(given, most, wanted * answers) // answers
     least = min(wanted, OUTPUT_TOKENS_MIN)
     if affordable < least:
         raise _insufficient(quote.most_micros(given, least * answers), account)

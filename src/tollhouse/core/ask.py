@@ -96,13 +96,18 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
     """A credential as it is at this moment: a key, or what stands in a key's place for issuers and persons. `models`
-    are those that it may call; None: all."""
+    are those that it may call; None: all. `counts_as`: the key whose limits count it, the first of those that replaced
+    one another; None: itself."""
 
     scopes: frozenset[Scope]
     mode: Mode | None  # None: of whatever mode the installation is
     expires_at: datetime | None
     revoked_at: datetime | None
     models: frozenset[str] | None = None
+    counts_as: UUID | None = None
+
+    def may_call(self, model_id: str) -> bool:
+        return self.models is None or model_id in self.models
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Facts
+from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Facts, KeyFacts
 from tollhouse.core.catalogue import Capability, Catalogue, Offer, Quality
 from tollhouse.core.complexity import TIERS, Shape, judge
 from tollhouse.core.errors import (
     BadRequest,
     CapabilityDenied,
     ModelDisabled,
+    ModelNotAllowed,
     ModelNotFound,
     NotConnected,
     NotFound,
@@ -44,7 +45,8 @@ class Choice:
 
 def choices(ask: Ask, want: CallWant, facts: Facts) -> tuple[Choice, ...]:
     """One at least, the best first; the next is for when limits or credits do not allow the one before. ModelNotFound
-    and ModelDisabled, BadRequest for a model of another kind than the endpoint's."""
+    and ModelDisabled, ModelNotAllowed for one that the key may not call, BadRequest for a model of another kind than
+    the endpoint's."""
     found = _fitting(ask, want, facts) if want.model_id == AUTO else (_named(ask, want, facts),)
     drawn = _drawn(ask, (want.model_id, None, None), facts) if facts.catalogue.experiments else None
     if drawn is not None:
@@ -53,7 +55,7 @@ def choices(ask: Ask, want: CallWant, facts: Facts) -> tuple[Choice, ...]:
             reason = None if arm.id == want.model_id else f"experiment: {experiment.name}"
             found = (Choice(arm, reason, experiment.id), *found)
     if not found:
-        raise ModelNotFound(AUTO)
+        raise ModelNotFound(AUTO) if facts.key is None or facts.key.models is None else not_permitted(AUTO, facts.key)
     return found
 
 
@@ -133,6 +135,15 @@ def unlocked(model: Model, facts: Facts, named: str = "") -> bool:
     return model.tier == "free" or model.id in facts.entitled or named in facts.entitled
 
 
+def permitted(model: Model, facts: Facts) -> bool:
+    """Whether the key may call it: what answers in another's place too."""
+    return facts.key is None or facts.key.may_call(model.id)
+
+
+def not_permitted(model_id: str, key: KeyFacts) -> ModelNotAllowed:
+    return ModelNotAllowed(model_id, tuple(sorted(key.models or ())))
+
+
 def usable(ask: Ask, model: Model, facts: Facts) -> bool:
     """Whether it may chat with somebody who has not asked for it by name."""
     try:
@@ -183,6 +194,7 @@ def _named(ask: Ask, want: CallWant, facts: Facts) -> Choice:
     if named is None or not named.selectable:
         raise ModelNotFound(want.model_id)
     model = successor(named, facts) if ask.here and named.deprecated_at is not None else named
+    _check_permitted(model, facts)
     if not model.enabled:
         raise ModelDisabled(model.id)
     if model.kind != want.kind:
@@ -233,12 +245,18 @@ def _drawn(ask: Ask, about: tuple[str | None, str | None, str | None], facts: Fa
     return arm, experiment
 
 
+def _check_permitted(model: Model, facts: Facts) -> None:
+    if facts.key is not None and not facts.key.may_call(model.id):
+        raise not_permitted(model.id, facts.key)
+
+
 def _is_replaced(model: Model, facts: Facts) -> bool:
     return model.replacement_id is not None and model.deprecated_at is not None and model.deprecated_at <= facts.now
 
 
 def _check_usable(ask: Ask, model: Model, facts: Facts) -> None:
-    """Whether it is switched on, priced and connected."""
+    """Whether the key may call it, and it is switched on, priced and connected."""
+    _check_permitted(model, facts)
     if not model.enabled:
         raise ModelDisabled(model.id)
     if facts.catalogue.price_at(model.id, facts.now) is None:

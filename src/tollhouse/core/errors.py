@@ -3,6 +3,7 @@
 TollhouseError
   Unauthenticated ......... 401  the key is missing, unknown, revoked or expired
   Forbidden ............... 403  the key has not the scope, or the organisation is suspended
+    ProofRequired ......... 403  password or code are asked for once more
   BadRequest .............. 400  the body is not what the endpoint takes (413 when too large)
   NotFound ................ 404  also for what is another tenant's
   Conflict ................ 409  the state forbids it
@@ -10,6 +11,7 @@ TollhouseError
   Mismatch ................ 422  the idempotency key was used with another body
   ModelNotFound ........... 404
   ModelDisabled ........... 403
+  ModelNotAllowed ......... 403  the key may not call this model
   NotConnected ............ 503  the model's provider has no connection
   CapabilityDenied ........ 403  the plan does not offer it, or not at this quality
   ModelLocked ............. 403  premium, and neither unlocked nor on trial
@@ -18,6 +20,7 @@ TollhouseError
   InsufficientCredits ..... 402
   LimitExceeded ........... 429  messages of a period
     QuotaExceeded ......... 429  tokens of a period
+  TooManyTries ............ 429  sign-ins, codes, guesses of keys: throttled before anybody is known
   Overloaded .............. 503  nothing was taken, nothing was sent to a provider
   ProviderFailed .......... 502  before any output; 400, 429, 503, 504 when that says it better
   ProviderBroke ........... 502  in the middle of an answer
@@ -67,6 +70,12 @@ class Unauthenticated(TollhouseError):
 
 class Forbidden(TollhouseError):
     code, status = "forbidden", 403
+
+
+class ProofRequired(Forbidden):
+    """Who is signed in must prove again who they are."""
+
+    code = "proof_required"
 
 
 class BadRequest(TollhouseError):
@@ -130,6 +139,25 @@ class ModelDisabled(TollhouseError):
 
     def details(self) -> dict[str, object]:
         return {"model_id": self.model_id}
+
+
+@dataclass(eq=False)
+class ModelNotAllowed(TollhouseError):
+    """`models` are those that the key may call."""
+
+    model_id: str
+    models: tuple[str, ...]
+    code, status = "model_not_allowed", 403
+
+    def __str__(self) -> str:
+        allowed = ", ".join(self.models[:20]) + (", ..." if len(self.models) > 20 else "")
+        return (
+            f"This API key is for these models alone: {allowed or 'none'}. {self.model_id[:80]!r} would be answered by "
+            "another. Name one of them, or have the model added to the key."
+        )
+
+    def details(self) -> dict[str, object]:
+        return {"model_id": self.model_id[:80], "models": list(self.models)}
 
 
 @dataclass(eq=False)
@@ -247,7 +275,8 @@ class InsufficientCredits(TollhouseError):
 
 @dataclass(eq=False)
 class LimitExceeded(TollhouseError):
-    """A window is full. `meter` messages, tokens or requests; `resets_at` None for one that never opens again."""
+    """A window is full. `meter` messages, tokens, requests or credits (whose numbers are micro-credits); `resets_at`
+    None for one that never opens again."""
 
     scope: str
     meter: str
@@ -272,10 +301,13 @@ class LimitExceeded(TollhouseError):
         what = self.model_id or self.capability
         of_model = f" of {what!r}" if what else ""
         when = f"; it resets at {self.resets_at:%Y-%m-%d %H:%M} UTC" if self.resets_at else ""
+        limit, used, held = (self._said(one) for one in (self.limit, self.used, self.reserved))
+        remedy = "Wait for that, or upgrade the plan."
+        if self.meter == "credits":
+            remedy = "Wait for that, lower max_tokens, or have the limit raised."
         return (
-            f"The limit of {self.limit} {self.meter}{of_model} per {self.period} for this {self.scope} is reached "
-            f"({self.used} used, {self.reserved} held by calls still running){when}. "
-            "Wait for that, or upgrade the plan."
+            f"The limit of {limit} {self.meter}{of_model} per {self.period} for this {self.scope} is reached "
+            f"({used} used, {held} held by calls still running){when}. {remedy}"
         )
 
     def details(self) -> dict[str, object]:
@@ -283,9 +315,9 @@ class LimitExceeded(TollhouseError):
             "scope": self.scope,
             "meter": self.meter,
             "period": self.period,
-            "limit": self.limit,
-            "used": self.used,
-            "remaining": self.remaining,
+            "limit": self._said(self.limit),
+            "used": self._said(self.used),
+            "remaining": self._said(self.remaining),
             "resets_at": self.resets_at,
         }
         if self.model_id:
@@ -296,13 +328,31 @@ class LimitExceeded(TollhouseError):
 
     def hints(self) -> tuple[Hint, ...]:
         wait = (Hint("wait", at=self.resets_at),) if self.resets_at else ()
-        return (*wait, Hint("upgrade"))
+        return wait if self.meter == "credits" else (*wait, Hint("upgrade"))
+
+    def _said(self, amount: int) -> int | str:
+        return format_credits(amount) if self.meter == "credits" else amount
 
 
 class QuotaExceeded(LimitExceeded):
     """The same for tokens."""
 
     code = "quota_exceeded"
+
+
+@dataclass(eq=False)
+class TooManyTries(TollhouseError):
+    """Throttled; `retry_after_s` is the wait until the next try. Clients sleep through a minute, not through more."""
+
+    retry_after_s: int
+    code, status = "too_many_tries", 429
+
+    def __post_init__(self) -> None:
+        self.should_retry = self.retry_after_s <= 60
+
+    def __str__(self) -> str:
+        wait = f"{self.retry_after_s} s" if self.should_retry else f"{-(-self.retry_after_s // 60)} minutes"
+        return f"That was tried too often. Wait {wait}, then try again."
 
 
 def format_price(cents: int | None) -> str:

@@ -97,14 +97,18 @@ def _models(ask: Ask, want: Want, facts: Facts) -> tuple[str, ...]:
         case CallWant(model_id) if model_id == AUTO:
             return tuple(one.model.id for one in _chosen(ask, want, facts))
         case CallWant(model_id):
-            return (model_id,) if model_id in facts.catalogue.models else ()
+            return (model_id,) if model_id in facts.catalogue.models and _permitted(model_id, facts) else ()
         case CapabilityWant():
             try:
-                return offered(want, facts)[2]
+                return tuple(one for one in offered(want, facts)[2] if _permitted(one, facts))
             except TollhouseError:
                 return ()
         case CreditsWant():
             return ()
+
+
+def _permitted(model_id: str, facts: Facts) -> bool:
+    return facts.key is None or facts.key.may_call(model_id)
 
 
 def _estimate(ask: Ask, facts: Facts) -> int | None:

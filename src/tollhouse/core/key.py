@@ -4,15 +4,55 @@ import hashlib
 import hmac
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from tollhouse.core.errors import Forbidden
+
 Mode = Literal["test", "live"]
 Scope = Literal["gateway", "credits", "manage", "act_as", "operator"]
 SCOPES: tuple[Scope, ...] = ("gateway", "credits", "manage", "act_as", "operator")
+# The scopes that a key with `manage` may give to others: those of use.
+GIVEN_BY_KEYS: frozenset[Scope] = frozenset({"gateway", "credits", "act_as"})
 RANDOM_LENGTH = 30
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a key may do, and for how long. `models` None: all; the limits are its own, None: none."""
+
+    scopes: frozenset[Scope]
+    mode: Mode
+    expires_at: datetime | None = None
+    models: frozenset[str] | None = None
+    credits_micros_per_month: int | None = None
+    requests_per_minute: int | None = None
+
+
+def check_may_give(giver: Rights, given: Rights) -> None:
+    """Forbidden unless who holds a key with the rights `giver` may hand out one with the others: scopes of use only,
+    and nothing else that reaches further than its own."""
+    refused = sorted(given.scopes - GIVEN_BY_KEYS)
+    if refused:
+        raise Forbidden(
+            f"A key cannot give the scope {refused[0]!r} away, nor touch keys that have it. Have a person do it."
+        )
+    kept = (
+        ("mode", giver.mode in (given.mode, "live")),
+        ("expires_at", _at_most(given.expires_at, giver.expires_at)),
+        ("models", giver.models is None or (given.models is not None and given.models <= giver.models)),
+        ("credits_per_month", _at_most(given.credits_micros_per_month, giver.credits_micros_per_month)),
+        ("requests_per_minute", _at_most(given.requests_per_minute, giver.requests_per_minute)),
+    )
+    for name, within in kept:
+        if not within:
+            raise Forbidden(
+                f"A key cannot give more than it has itself, and {name!r} goes further. Ask for less, or have a person "
+                "do it."
+            )
 
 
 def make_key(mode: Mode, randomness: bytes) -> str:
@@ -59,6 +99,11 @@ def end_user_id(organization_id: UUID, external_id: str) -> UUID:
     """The id of a host application's user, derived so that the first sight of somebody needs no look-up."""
     seed = organization_id.bytes + external_id.encode()
     return UUID(bytes=hashlib.sha256(b"end user:" + seed).digest()[:16])
+
+
+def _at_most(wanted: int | datetime | None, most: int | datetime | None) -> bool:
+    """None is without an end."""
+    return most is None or (wanted is not None and wanted <= most)  # type: ignore[operator]  # both are of one kind
 
 
 def _checksum(start: str) -> str:

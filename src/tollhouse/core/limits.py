@@ -96,7 +96,7 @@ def takes_of(ask: Ask, facts: Facts) -> Takes:
         case CapabilityWant(capability_id):
             return _with_rules(_capability_takes(ask, capability_id, facts), ask, facts, None)
         case CreditsWant():
-            return Takes((), ())
+            return _with_rules(Takes((), ()), ask, facts, None) if facts.rules else Takes((), ())
 
 
 def takes_of_model(ask: Ask, model: Model, facts: Facts) -> Takes:
@@ -144,7 +144,7 @@ def _capability_takes(ask: Ask, capability_id: str, facts: Facts) -> Takes:
 
 def _with_rules(takes: Takes, ask: Ask, facts: Facts, called: str | None) -> Takes:
     """And the organisation's own rules that bind this ask, which calls this model or is no call. Messages are calls of
-    models; a minute of them is a rate."""
+    models, and a minute of them is a rate; whatever is charged counts as credits, plain credits as nothing else."""
     windows, rates = [*takes.windows], [*takes.rates]
     for rule, subject_id in _binding(ask, facts, called):
         if rule.meter == "messages" and rule.period == "minute":
@@ -159,12 +159,16 @@ def _with_rules(takes: Takes, ask: Ask, facts: Facts, called: str | None) -> Tak
 def _binding(ask: Ask, facts: Facts, called: str | None) -> Iterator[tuple[Rule, UUID]]:
     """The rules that bind, each with whom it counts. A call on nobody's behalf is no person's."""
     person = ask.subject_id if ask.subject_id != ask.organization_id else None
-    whose = {"organization": ask.organization_id, "person": person, "key": ask.key_id}
+    key_id = ask.key_id
+    if key_id is not None and facts.key is not None and facts.key.counts_as is not None:
+        key_id = facts.key.counts_as
+    whose = {"organization": ask.organization_id, "person": person, "key": key_id}
+    plain = isinstance(ask.want, CreditsWant)
     for rule in facts.rules:
         subject_id = whose[rule.scope]
         if subject_id is None or (rule.model_id is not None and rule.model_id != called):
             continue
-        if rule.meter == "messages" and called is None:
+        if (rule.meter == "messages" and called is None) or (rule.meter == "tokens" and plain):
             continue
         if rule.scope == "organization" or rule.subject_id in (None, subject_id):
             yield rule, subject_id

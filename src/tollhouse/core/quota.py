@@ -10,7 +10,8 @@ from uuid import UUID
 from tollhouse.core.errors import LimitExceeded, QuotaExceeded
 from tollhouse.core.period import Kind, end_of, start_of
 
-Meter = Literal["messages", "tokens", "trial_messages", "requests"]
+Meter = Literal["messages", "tokens", "trial_messages", "requests", "credits"]
+OwnMeter = Literal["messages", "tokens", "credits"]  # what an organisation's own rules count
 Scope = Literal["organization", "person", "key"]
 
 
@@ -53,26 +54,33 @@ def counter(
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A limit of the organisation's own, beside those of the plan and the model. `subject_id` None: each person, or
-    each key; `model_id` None: all models together. What was used before the rule was made does not count against it."""
+    each key; `model_id` None: all models together. `maximum` of credits is in micro-credits. What was used before the
+    rule was made does not count against it."""
 
     id: UUID
     scope: Scope
     subject_id: UUID | None
     model_id: str | None
-    meter: Literal["messages", "tokens"]
+    meter: OwnMeter
     period: Kind
     maximum: int
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """What one call takes from one counter: so much, or with `amount` None its tokens. `maximum` None counts without
-    limiting, `scope` is for the refusal."""
+    """What one call takes from one counter: so much, or with `amount` None its tokens, of a counter of credits what it
+    reserves of them in micro-credits. `maximum` None counts without limiting, `scope` is for the refusal."""
 
     counter: Counter
     amount: int | None
     maximum: int | None
     scope: str
+
+    def of(self, tokens: int, micros: int) -> int:
+        """What a call of so many tokens and micro-credits takes."""
+        if self.amount is not None:
+            return self.amount
+        return micros if self.counter.meter == "credits" else tokens
 
 
 @dataclass(slots=True)
@@ -93,7 +101,7 @@ class Windows:
     by_id: dict[UUID, Window] = field(default_factory=dict)
     changed: set[UUID] = field(default_factory=set)
 
-    def check(self, takes: Iterable[Take], tokens: int) -> None:
+    def check(self, takes: Iterable[Take], tokens: int, micros: int) -> None:
         """LimitExceeded for the first take that does not fit; nothing changes."""
         for take in takes:
             maximum = take.maximum
@@ -101,17 +109,27 @@ class Windows:
                 continue
             window = self.by_id.get(take.counter.window_id)
             used, reserved = (window.used, window.reserved) if window else (0, 0)
-            if used + reserved + (tokens if take.amount is None else take.amount) > maximum:
+            if used + reserved + take.of(tokens, micros) > maximum:
                 raise _refusal(take, maximum, used, reserved)
 
-    def reserve(self, takes: Iterable[Take], tokens: int) -> None:
+    def room_micros(self, takes: Iterable[Take]) -> int | None:
+        """What the tightest limit of credits among these leaves, below zero when it was passed; None: none limits."""
+        found: int | None = None
+        for take in takes:
+            if take.counter.meter == "credits" and take.maximum is not None:
+                window = self.by_id.get(take.counter.window_id)
+                left = take.maximum - (window.used + window.reserved if window else 0)
+                found = left if found is None else min(found, left)
+        return found
+
+    def reserve(self, takes: Iterable[Take], tokens: int, micros: int) -> None:
         """Takes all; call `check` first."""
         for take in takes:
             window_id = take.counter.window_id
             window = self.by_id.get(window_id)
             if window is None:
                 window = self.by_id[window_id] = Window(take.counter)
-            window.reserved += tokens if take.amount is None else take.amount
+            window.reserved += take.of(tokens, micros)
             self.changed.add(window_id)
 
     def settle(self, window_id: UUID, reserved: int, used: int) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from tollhouse.core.admission import check_key, decide
+from tollhouse.core.admission import check_credential, decide
 from tollhouse.core.ask import CreditsWant, Want
 from tollhouse.core.errors import (
     BadRequest,
@@ -15,6 +15,7 @@ from tollhouse.core.errors import (
     Forbidden,
     Hint,
     Mismatch,
+    ModelNotAllowed,
     ModelNotFound,
     NotFound,
     Remembered,
@@ -56,6 +57,7 @@ from tollhouse.store.idempotency import Record, RecordKey
 
 STATUS_RESERVED = 201
 _NOTHING = Usage(0, 0)
+_OF_THE_REQUEST = BadRequest | NotFound | ModelNotFound | ModelNotAllowed | Unauthenticated | Forbidden
 _LOST = Outcome("incomplete", error="process lost")
 
 
@@ -96,14 +98,14 @@ def answer(batch: Batch, number: int, operation: AnyOperation) -> object:
 def _check_bearer(batch: Batch, desk: Desk, number: int, bearer: Bearer | None) -> None:
     """What comes with a key is done only while the key works. A suspended organisation still settles: it was spent."""
     if bearer is not None:
-        check_key(batch.keys[number], bearer.needs, desk.now)
+        check_credential(bearer.credential, batch.keys[number], bearer.needs, desk.now)
 
 
 def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted | Replayed:
     asked, ask, kept_as = batch.asked[number], operation.ask, record_key(operation)
     if kept_as is not None:
         if ask.credential is not None:  # an answer is told again only while the key works
-            check_key(asked.facts.key, ask.needs, desk.now)
+            check_credential(ask.credential, asked.facts.key, ask.needs, desk.now)
         known = batch.records.get(kept_as)
         if known is not None:
             return _replay(known, operation)
@@ -132,14 +134,13 @@ def _admit(batch: Batch, desk: Desk, number: int, operation: Admit) -> Admitted 
 def _stands(refusal: TollhouseError) -> bool:
     """Whether the refusal is kept for those who ask again: not what is wrong with the request or its key, nor what has
     passed in a minute, nor a fault of ours."""
-    about_the_request = isinstance(refusal, BadRequest | NotFound | ModelNotFound | Unauthenticated | Forbidden)
-    return refusal.status < 500 and refusal.retry_after_s is None and not about_the_request
+    return refusal.status < 500 and refusal.retry_after_s is None and not isinstance(refusal, _OF_THE_REQUEST)
 
 
 def _open(batch: Batch, operation: Admit, admitted: Admitted) -> None:
     ask, admission = operation.ask, admitted.admission
     weighed, terms = admission.weighed, admission.weighed.terms
-    taken = taken_from(weighed.windows, weighed.tokens)
+    taken = taken_from(weighed.windows, weighed.tokens, weighed.amount_micros)
     route = terms.route if terms else None
     batch.opened.append(
         calls.CallOpened(
@@ -300,7 +301,8 @@ def _book(
         account.settle(reservation.id, reservation.hold, charge, desk.now, "system")
         reservation.state = "settled"
     for window_id, meter, taken, _ in reservation.parts.windows:
-        desk.windows.settle(window_id, 0 if late else taken, used.tokens if meter == "tokens" else taken)
+        counted = used.tokens if meter == "tokens" else charge if meter == "credits" else taken
+        desk.windows.settle(window_id, 0 if late else taken, counted)
     reservation.charged_micros = charge
     batch.closed[reservation.id] = calls.CallClosed(
         reservation.organization_id,

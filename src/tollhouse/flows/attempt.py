@@ -52,23 +52,21 @@ def _move(batch: Batch, desk: Desk, reservation: OpenReservation, takes: Takes, 
     parts = reservation.parts
     tokens = next((part.amount for part in parts.windows if part.meter == "tokens"), 0)
     desk.rates.check(takes.rates, desk.now)
-    desk.windows.check(takes.windows, tokens)
+    desk.windows.check(takes.windows, tokens, reservation.amount_micros)
     kept = [part for part in parts.windows if not part.model_id]
     for part in parts.windows:
         if part.model_id:
             desk.windows.settle(part.window_id, part.amount, 0)
-    desk.windows.reserve(takes.windows, tokens)
+    desk.windows.reserve(takes.windows, tokens, reservation.amount_micros)
     desk.rates.count(takes.rates, desk.now)
     reservation.model_id, reservation.price_version = model_id, price.version
-    reservation.parts = Parts(parts.grants, parts.overdraft, (*kept, *taken_from(takes.windows, tokens)))
+    taken = taken_from(takes.windows, tokens, reservation.amount_micros)
+    reservation.parts = Parts(parts.grants, parts.overdraft, (*kept, *taken))
 
 
-def taken_from(takes: Sequence[Take], tokens: int) -> tuple[Taken, ...]:
-    """What a call of so many tokens took from its windows, as it is stored."""
+def taken_from(takes: Sequence[Take], tokens: int, micros: int) -> tuple[Taken, ...]:
+    """What a call of so many tokens and micro-credits took from its windows, as it is stored."""
     return tuple(
-        Taken(
-            take.counter.window_id, take.counter.meter, tokens if take.amount is None else take.amount,
-            take.counter.model_id,
-        )
+        Taken(take.counter.window_id, take.counter.meter, take.of(tokens, micros), take.counter.model_id)
         for take in takes
-    )  # fmt: skip
+    )

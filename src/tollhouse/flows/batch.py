@@ -132,6 +132,8 @@ async def load(
     batch.records = {RecordKey(one.organization_id, one.endpoint, one.key): one for one in records}
     for row in closing[0].reservations if closing else ():
         batch.desks[row.organization_id].reservations[row.id] = row
+    if moving := list(_moving_rows(batch, operations)):
+        found += (await run(tx, calls.ask_facts(moving, now)))[0]
     wanted = _find_takes(batch, operations, asks, found)
     missed_windows = {(id_, take.counter.window_id) for id_, takes in wanted for take in takes.windows} - guessed
     missed_rates = {(id_, take.rate_id) for id_, takes in wanted for take in takes.rates} - rates
@@ -210,6 +212,18 @@ def _bearer_rows(operations: list[AnyOperation]) -> Iterator[calls.AskRow]:
             yield calls.AskRow(number, one.organization_id, one.bearer.credential.id, one.organization_id)
 
 
+def _moving_rows(batch: Batch, operations: list[AnyOperation]) -> Iterator[calls.AskRow]:
+    """The keys of those that attempt another model, where limits count what a key calls of one model: it may count as
+    another key."""
+    for number, one in enumerate(operations):
+        desk = batch.desks.get(one.organization_id)
+        if not isinstance(one, Attempt) or desk is None:
+            continue
+        reservation = desk.reservations.get(one.reservation_id)
+        if reservation is not None and any(rule.scope == "key" and rule.model_id for rule in desk.locked.rules):
+            yield calls.AskRow(number, one.organization_id, reservation.key_id, one.organization_id)
+
+
 def _moves(batch: Batch, operations: list[AnyOperation]) -> Iterator[tuple[int, Takes]]:
     """Of each attempt at another model than that of its reservation what it takes that is bound to this model, in the
     windows in which the call began. A use of a capability takes nothing that is."""
@@ -226,7 +240,8 @@ def _moves(batch: Batch, operations: list[AnyOperation]) -> Iterator[tuple[int, 
         locked, unlocked = desk.locked, frozenset({model.id})  # no candidate is asked that is not
         plan = batch.catalogue.plans[locked.plan_id]
         began = reservation.created_at
-        facts = Facts(began, plan, locked.suspended, None, unlocked, batch.catalogue, batch.mode, locked.rules)
+        key = batch.keys.get(number)
+        facts = Facts(began, plan, locked.suspended, key, unlocked, batch.catalogue, batch.mode, locked.rules)
         yield number, takes_of_model(ask, model, facts)
 
 
@@ -270,4 +285,4 @@ def _facts(batch: Batch, desk: Desk, row: calls.AskFacts) -> Facts:
 def _key_facts(row: calls.AskFacts) -> KeyFacts | None:
     if row.scopes is None:
         return None
-    return KeyFacts(frozenset(row.scopes), row.mode, row.expires_at, row.revoked_at, row.model_ids)
+    return KeyFacts(frozenset(row.scopes), row.mode, row.expires_at, row.revoked_at, row.model_ids, row.counts_as)

@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 
 from tollhouse.core.admission import Candidate
-from tollhouse.core.ask import Ask, CapabilityWant, Credential, Size
+from tollhouse.core.ask import Ask, CapabilityWant, Size
 from tollhouse.core.catalogue import Capability
 from tollhouse.core.errors import BadRequest, Conflict, InvalidAnswer, NotFound
-from tollhouse.core.key import Mode, Scope, end_user_id
+from tollhouse.core.key import Mode
 from tollhouse.core.price import Usage
 from tollhouse.core.text import holds_nul
 from tollhouse.core.token import count_messages, upper_bound
@@ -32,8 +32,6 @@ from tollhouse.store.db import Database
 
 # A capability's name is the name of its schema at the providers too, which allow no more.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-OWN: frozenset[Scope] = frozenset({"credits"})
-ON_BEHALF: frozenset[Scope] = frozenset({"credits", "act_as"})
 STATUS_RAN = 200
 # As long as the name of a quality level may be: which one it will be is known when the call is admitted.
 _SOME_QUALITY = "-" * 80
@@ -178,11 +176,11 @@ def _admit(who: Identity, wish: Wish, size: Size) -> Admit:
     organization_id = who.organization_id
     ask = Ask(
         organization_id=organization_id,
-        credential=Credential("key", who.key_id),
-        subject_id=organization_id if wish.user is None else end_user_id(organization_id, wish.user),
+        credential=who.credential,
+        subject_id=who.subject_of(wish.user),
         channel="capability",
         want=CapabilityWant(wish.capability_id, wish.quality_id, size),
-        needs=OWN if wish.user is None else ON_BEHALF,
+        needs=who.needs("credits", wish.user),
     )
     endpoint = f"/api/capabilities/{wish.capability_id}/run"
     return Admit(organization_id, ask, endpoint, external_user=wish.user, once=wish.once)

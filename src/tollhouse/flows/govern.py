@@ -17,19 +17,16 @@ from tollhouse.core.audit import Detail
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.credit import Account
 from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded
-from tollhouse.core.key import Mode, digest, end_user_id, make_key, ordered_id, shown
+from tollhouse.core.key import Mode, end_user_id, ordered_id
 from tollhouse.core.money import format_credits
-from tollhouse.core.vault import Keyring
 from tollhouse.flows import fund
 from tollhouse.flows.audit import record
 from tollhouse.flows.once import Done, Once, do_once
 from tollhouse.flows.order import (
     Given,
-    MadeKey,
     Moved,
     NewEntitlement,
     NewGrant,
-    NewKey,
     NewOrganization,
     Order,
     Overview,
@@ -38,13 +35,11 @@ from tollhouse.flows.organization import New, make, plan_of
 from tollhouse.store import account as accounts
 from tollhouse.store import catalogue as catalogues
 from tollhouse.store import credit, entitlement, person
-from tollhouse.store import key as keys
 from tollhouse.store import organization as organizations
 from tollhouse.store.account import Locked
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database, OperatorTx
 from tollhouse.store.entitlement import Entitlement
-from tollhouse.store.key import ApiKey
 from tollhouse.store.proof import Failure, prove
 
 
@@ -86,47 +81,6 @@ async def read_organization(db: Database, order: Order, organization_id: UUID) -
         about = ("organization", str(organization_id))
         await record(tx, organization_id, order, "organization.read", about, {})
         return await _overview(tx, opened)
-
-
-async def create_key(db: Database, order: Order, keyring: Keyring, organization_id: UUID, wanted: NewKey) -> MadeKey:
-    """A new key of the organisation. BadRequest for the scope `operator` outside the platform, and for an expiry that
-    has passed."""
-    async with db.operator() as tx:
-        now = (await open_organization(tx, organization_id, order.now)).now
-        if "operator" in wanted.scopes and organization_id != PLATFORM_ID:
-            raise BadRequest("Only keys of the platform take the scope 'operator'. Leave it out.", "scopes")
-        if wanted.expires_at is not None and wanted.expires_at <= now:
-            raise BadRequest(f"It is {_written(now)} for this organisation: send a later time.", "expires_at")
-        key = make_key(wanted.mode, os.urandom(64))
-        row = ApiKey(
-            organization_id, ordered_id(now, os.urandom(10)), wanted.name, shown(key), list(wanted.scopes), wanted.mode,
-            wanted.expires_at, None, now,
-        )  # fmt: skip
-        await keys.insert(tx, row, digest(keyring.current, key))
-        details = {"name": row.name, "start": row.start, "scopes": list(wanted.scopes), "mode": wanted.mode,
-                   "expires_at": _written(wanted.expires_at)}  # fmt: skip
-        await record(tx, organization_id, order, "key.created", ("key", str(row.id)), details)
-        return MadeKey(row, key)
-
-
-async def read_keys(db: Database, order: Order, organization_id: UUID) -> list[ApiKey]:
-    """The organisation's keys that work now, newest first."""
-    async with db.operator() as tx:
-        now = (await open_organization(tx, organization_id, order.now)).now
-        about = ("organization", str(organization_id))
-        await record(tx, organization_id, order, "key.read", about, {})
-        return await keys.live(tx, organization_id, now)
-
-
-async def revoke_key(db: Database, order: Order, organization_id: UUID, key_id: UUID) -> ApiKey:
-    """The key works no more, from the next call on. Safe to repeat; NotFound when the organisation has no such key."""
-    async with db.operator() as tx:
-        now = (await open_organization(tx, organization_id, order.now)).now
-        row = await keys.revoke(tx, organization_id, key_id, now)
-        if row is None:
-            raise NotFound("This organisation has no such key.")
-        await record(tx, organization_id, order, "key.revoked", ("key", str(key_id)), {"name": row.name})
-        return row
 
 
 async def give_grant(

@@ -35,10 +35,15 @@ class NewOrganization:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
+    """`models` None: all models. The limits are the key's own; None: none."""
+
     name: str
     scopes: tuple[Scope, ...]
     mode: Mode
     expires_at: datetime | None = None
+    models: tuple[str, ...] | None = None
+    credits_micros_per_month: int | None = None
+    requests_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ repeated."""
 from dataclasses import dataclass
 from uuid import UUID
 
+from tollhouse.core.audit import Detail
 from tollhouse.flows import fund
 from tollhouse.flows.audit import record
 from tollhouse.flows.order import Order
@@ -29,27 +30,38 @@ class Change:
 
     cache_ttl: NewTtl | None = None
     stores_content: bool | None = None
+    retention_days: int | None = None
 
 
 async def change(db: Database, order: Order, organization_id: UUID, wanted: Change) -> Settings:
-    """Counts from the next call on. Answers that were kept for longer than they now may be are forgotten; prompts and
-    answers that were stored stay until they are deleted or 30 days old."""
+    """Counts from the next call on. Answers that were kept for longer than they now may be are forgotten at once;
+    prompts and answers, by the next hour."""
     async with db.operator() as tx:
         await fund.lock_one(tx, organization_id)
         before = await store.read(tx, organization_id)
         after = Settings(
             before.cache_ttl_s if wanted.cache_ttl is None else wanted.cache_ttl.seconds,
             before.stores_content if wanted.stores_content is None else wanted.stores_content,
+            before.retention_days if wanted.retention_days is None else wanted.retention_days,
         )
         if after != before:
             await store.write(tx, organization_id, after)
-            details = {"cache_ttl_seconds": after.cache_ttl_s, "store_content": after.stores_content}
             about = ("organization", str(organization_id))
-            await record(tx, organization_id, order, "settings.changed", about, details)
+            await record(tx, organization_id, order, "settings.changed", about, _changes(before, after))
     if (after.cache_ttl_s or 0) < (before.cache_ttl_s or 0):
         async with db.tenant(organization_id) as tenant:
             await kept_answer.forget(tenant, organization_id)
     return after
+
+
+def _changes(before: Settings, after: Settings) -> dict[str, Detail]:
+    """What was chosen anew, from what to what, by its name in the API."""
+    pairs = {
+        "cache_ttl_seconds": (before.cache_ttl_s, after.cache_ttl_s),
+        "store_content": (before.stores_content, after.stores_content),
+        "retention_days": (before.retention_days, after.retention_days),
+    }
+    return {name: {"from": old, "to": new} for name, (old, new) in pairs.items() if old != new}
 
 
 async def empty_cache(db: Database, order: Order, organization_id: UUID) -> int:

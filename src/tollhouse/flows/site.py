@@ -25,5 +25,10 @@ class Site:
         """Whether browsers reach it over TLS: cookies are then for TLS only."""
         return self.origin.startswith("https://")
 
+    @property
+    def cookie(self) -> str:
+        """The name of the session's cookie. With the prefix, browsers take it over TLS only and for this host alone."""
+        return "__Host-tollhouse" if self.secure else "tollhouse"
+
     def url(self, path: str) -> str:
         return self.origin + path

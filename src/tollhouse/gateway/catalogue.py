@@ -16,7 +16,8 @@ from tollhouse.core.routing import Model
 from tollhouse.flows.auth import Caller
 from tollhouse.gateway.lookup import page_size, parameters, speaks_anthropic
 from tollhouse.gateway.state import State
-from tollhouse.store import catalogue, credit, key, organization, quota
+from tollhouse.store import catalogue, credit, jwt_issuer, key, organization, quota
+from tollhouse.store.db import TenantTx
 
 PAGE, PAGE_MAX = 20, 1000  # as at Anthropic
 
@@ -35,8 +36,9 @@ class Catalogue:
         self._state = state
 
     async def models(self, request: Request, caller: Caller) -> object:
-        """Those that may be asked for by name, in the order in which they are shown, and `auto`."""
-        models = await self._models()
+        """Those that may be asked for by name, in the order in which they are shown, and `auto`. A key that is for some
+        models finds these alone."""
+        models = await self._models(caller)
         if speaks_anthropic(request.scope):
             return _page(_as_anthropic(models), request)
         return {"object": "list", "data": _as_openai(models)}
@@ -46,31 +48,25 @@ class Catalogue:
             request.path_params["model_id"],
             _as_anthropic if speaks_anthropic(request.scope) else _as_openai,
         )
-        found = next((one for one in shape(await self._models()) if one["id"] == wanted), None)
+        found = next((one for one in shape(await self._models(caller)) if one["id"] == wanted), None)
         if found is None:
             raise ModelNotFound(wanted)
         return found
 
     async def key(self, request: Request, caller: Caller) -> object:
-        """The key itself, what its organisation may spend, and every limit with what is left and its reset."""
+        """Who calls, what their organisation may spend, and every limit with what is left and its reset."""
         async with self._state.db.tenant(caller.organization_id) as tx:
             plans = {plan.id: plan for plan in await catalogue.plans(tx)}
             owner = await organization.find(tx, caller.organization_id)
-            mine = await key.one(tx, caller.organization_id, caller.credential.id)
+            who = await _who(tx, caller)
             statement = await credit.statement(tx, caller.organization_id, self._state.clock())
-            if owner is None or mine is None or statement is None:
-                raise NotFound("This key's organisation is gone.")
+            if owner is None or who is None or statement is None:
+                raise NotFound("The organisation is gone.")
             balance, now = statement.balance, statement.now
             limits = _limits(caller, plans[owner.plan_id], now)
             windows = await quota.read(tx, caller.organization_id, [about.window_id for about, _, _ in limits])
         return {
-            "object": "key",
-            "id": mine.id,
-            "name": mine.name,
-            "start": mine.start,
-            "mode": mine.mode,
-            "scopes": mine.scopes,
-            "expires_at": mine.expires_at,
+            **who,
             "organization_id": owner.id,
             "plan": owner.plan_id,
             "credits": {
@@ -82,9 +78,37 @@ class Catalogue:
             "limits": [_limit(scope, about, maximum, windows) for about, maximum, scope in limits],
         }
 
-    async def _models(self) -> list[Model]:
-        async with self._state.db.nobody() as tx:
-            return [model for model in await catalogue.models(tx) if model.selectable and model.enabled]
+    async def _models(self, caller: Caller) -> list[Model]:
+        async with self._state.db.tenant(caller.organization_id) as tx:
+            only = await key.models(tx, caller.organization_id, caller.credential.id)
+            found = [model for model in await catalogue.models(tx) if model.selectable and model.enabled]
+        return found if only is None else [model for model in found if model.id in only]
+
+
+async def _who(tx: TenantTx, caller: Caller) -> dict[str, Any] | None:
+    """The key, the person, or the end user of a token. None: gone meanwhile."""
+    id_, signed = caller.credential.id, caller.signed
+    if signed is not None:
+        return {"object": "person", "id": id_, "name": signed.name, "email": signed.email, "role": signed.role}
+    if caller.credential.kind == "issuer":
+        issuer = await jwt_issuer.one(tx, caller.organization_id, id_)
+        if issuer is None:
+            return None
+        trusted = {"id": issuer.id, "name": issuer.name}
+        return {"object": "end_user", "id": caller.subject_id, "user": caller.identity.end_user, "issuer": trusted}
+    mine = await key.one(tx, caller.organization_id, id_)
+    if mine is None:
+        return None
+    return {
+        "object": "key",
+        "id": mine.id,
+        "name": mine.name,
+        "start": mine.start,
+        "mode": mine.mode,
+        "scopes": mine.scopes,
+        "models": mine.model_ids,
+        "expires_at": mine.expires_at,
+    }
 
 
 def _as_openai(models: Sequence[Model]) -> list[dict[str, Any]]:
@@ -168,10 +192,9 @@ def _page(shown: list[dict[str, Any]], request: Request) -> dict[str, Any]:
 
 def _limits(caller: Caller, plan: Plan, now: datetime) -> list[tuple[Counter, int | None, str]]:
     """The limits that hold whatever model is asked for."""
-    own = caller.organization_id
     return [
-        (counter(own, "messages", "day", now), plan.daily_messages, "user"),
-        (counter(own, "tokens", "month", now), plan.monthly_tokens, "organization"),
+        (counter(caller.subject_id, "messages", "day", now), plan.daily_messages, "user"),
+        (counter(caller.organization_id, "tokens", "month", now), plan.monthly_tokens, "organization"),
     ]
 
 

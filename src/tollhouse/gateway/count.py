@@ -5,19 +5,20 @@ from collections.abc import Iterator
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from tollhouse.core.access import Permission
 from tollhouse.core.ask import AUTO
 from tollhouse.core.catalogue import Catalogue
-from tollhouse.core.errors import ModelNotFound
+from tollhouse.core.errors import ModelNotAllowed, ModelNotFound
 from tollhouse.core.routing import Route, routes_of
 from tollhouse.core.token import MESSAGE_TOKENS, count_tokens
-from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.flows.auth import Caller, require
 from tollhouse.gateway.dialect import messages
 from tollhouse.gateway.dialect.messages_request import CountRequest, read_count
 from tollhouse.gateway.dialect.meter import tokens
 from tollhouse.gateway.http import ClientLeft, read_body, refusal_of, request_id, send_json, send_refusal
 from tollhouse.gateway.state import State
 from tollhouse.outside import ProviderFault
-from tollhouse.store import catalogue
+from tollhouse.store import catalogue, key
 
 ANSWER_MAX = 64 * 1024
 
@@ -26,6 +27,8 @@ class CountTokens:
     """The ASGI application of this path. Anthropic counts for its own models; of others the count is an estimate of
     ours, and the answer says so."""
 
+    policy: Permission = "models.use"
+
     def __init__(self, state: State) -> None:
         self._state = state
 
@@ -33,9 +36,8 @@ class CountTokens:
         now = self._state.clock()
         headers = [request_id(now)]
         try:
-            credential = credential_of(scope["headers"])
-            caller = await authenticate(self._state.db, self._state.keyring, credential, now)
-            require(caller, "models.use")
+            caller = await self._state.authentication.authenticate(scope, now)
+            require(caller, self.policy)
             request = read_count(await read_body(scope, receive, self._state.body_max_bytes))
             counted = await self._counted(caller, request)
             answer = {"input_tokens": counted} if counted is not None else _estimate(request)
@@ -54,6 +56,7 @@ class CountTokens:
         model = known.models.get(request.model)
         if model is None or not model.selectable:
             raise ModelNotFound(request.model)
+        await self._check_permitted(caller, request.model)
         own = known.own_connections.get(caller.organization_id, {})
         for route in routes_of(model, caller.mode or self._state.mode, self._state.mode, own, known.connections)[:1]:
             if route.connection is not None and route.connection.protocol == "anthropic":
@@ -70,6 +73,13 @@ class CountTokens:
         except (ProviderFault, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return tokens(said.get("input_tokens")) if isinstance(said, dict) else None
+
+    async def _check_permitted(self, caller: Caller, model_id: str) -> None:
+        """A provider is asked, so this is for the models of the key alone."""
+        async with self._state.db.tenant(caller.organization_id) as tx:
+            only = await key.models(tx, caller.organization_id, caller.credential.id)
+        if only is not None and model_id not in only:
+            raise ModelNotAllowed(model_id, tuple(sorted(only)))
 
     async def _load(self) -> Catalogue:
         async with self._state.db.operator() as tx:

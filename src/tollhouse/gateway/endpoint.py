@@ -8,12 +8,10 @@ from hashlib import sha256
 from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.admission import LimitState
-from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Channel, Credential, CreditsWant, Size, Want
+from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Channel, CreditsWant, Size, Want
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import Scope as KeyScope
-from tollhouse.core.key import end_user_id
 from tollhouse.core.money import format_credits
-from tollhouse.flows.auth import credential_of
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, Admitted, Answered, Bearer, Outcome, Release, Replayed, Settle, Settled
 from tollhouse.gateway import kept
@@ -33,8 +31,6 @@ from tollhouse.gateway.plain import PlainCall
 from tollhouse.gateway.state import State
 from tollhouse.gateway.stream import StreamCall
 
-GATEWAY: frozenset[KeyScope] = frozenset({"gateway"})
-ON_BEHALF: frozenset[KeyScope] = frozenset({"gateway", "act_as"})
 IDEMPOTENCY_KEY_MAX = 255
 
 
@@ -44,7 +40,9 @@ Refusal = Callable[[TollhouseError], bytes]
 
 class Endpoint:
     """The ASGI application of one path. `read` makes an exchange of a body and the time in epoch seconds, `refusal` the
-    body of an error, both in the path's dialect."""
+    body of an error, both in the path's dialect. Who may call is decided by the teller."""
+
+    scope: KeyScope = "gateway"
 
     def __init__(self, state: State, path: str, read: Read, refusal: Refusal) -> None:
         self._state = state
@@ -84,22 +82,22 @@ class Endpoint:
             watch.cancel()
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Exchange, Admit]:
-        identity = await self._state.identities.identify(credential_of(scope["headers"]))
+        identity = await self._state.authentication.identify(scope, self._state.clock())
         raw = await read_body(scope, receive, self._state.body_max_bytes)
         exchange = self._read_body(raw, int(self._state.clock().timestamp()))
         organization_id = identity.organization_id
-        user, key = _end_user(scope), _idempotency_key(scope)
+        user, key = identity.on_behalf_of(_end_user(scope)), _idempotency_key(scope)
         want = self._want(scope, exchange)
         channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
         ask = Ask(
             organization_id=organization_id,
-            credential=Credential("key", identity.key_id),
-            subject_id=organization_id if user is None else end_user_id(organization_id, user),
+            credential=identity.credential,
+            subject_id=identity.subject_of(user),
             channel=channel,
             want=want,
-            needs=GATEWAY if user is None else ON_BEHALF,
+            needs=identity.needs(self.scope, user),
         )
-        once = None if key is None else Once(self._path, key, _hash(raw, scope))
+        once = None if key is None else Once(identity.once_at(self._path), key, _hash(raw, scope))
         return exchange, Admit(organization_id, ask, self._path, exchange.wants_stream, user, once)
 
     def _want(self, scope: Scope, exchange: Exchange) -> Want:

@@ -60,8 +60,8 @@ class Keeper:
                 answer = msgspec.to_builtins(kept.Kept(candidate.model.id, exchange.created, usage, whole=said))
                 key = _key(exchange, candidate.model.id)
                 async with self._db.tenant(organization_id) as tx:
-                    now, ttl_s = self._clock(), keeps.cache_ttl_s
-                    await kept_answer.keep(tx, organization_id, key, candidate.model.id, answer, now, ttl_s)
+                    now, ttl_s, model_id = self._clock(), keeps.cache_ttl_s, candidate.model.id
+                    await kept_answer.keep(tx, organization_id, key, model_id, answer, now, ttl_s, admitted.id)
 
     async def keep_content(self, admitted: Admitted, exchange: Exchange, whole: Whole | None) -> None:
         """Stores the prompt and the answer, if the organisation wants that."""

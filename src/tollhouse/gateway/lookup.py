@@ -6,39 +6,47 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
+from tollhouse.core.access import Permission
 from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.core.key import ordered_id
-from tollhouse.flows.auth import Caller, authenticate, credential_of, require
+from tollhouse.flows.auth import Caller, require
 from tollhouse.gateway.dialect import messages
 from tollhouse.gateway.dialect.chat_error import error_body, error_headers
 from tollhouse.gateway.http import refusal_of
 from tollhouse.gateway.state import State
 
 Look = Callable[[Request, Caller], Awaitable[object]]
-Handler = Callable[[Request], Awaitable[Response]]
 
 
-def looked_up(state: State, look: Look) -> Handler:
-    """The handler of a path: what `look` finds for the caller, as JSON; its refusals in the shape of the dialect that
-    the client speaks."""
+class Lookup:
+    """The ASGI application of a path: what `look` finds for the caller, as JSON; its refusals in the shape of the
+    dialect that the client speaks."""
 
-    async def handler(request: Request) -> Response:
-        id_ = str(ordered_id(state.clock(), os.urandom(10)))
+    policy: Permission = "models.use"
+
+    def __init__(self, state: State, look: Look) -> None:
+        self._state = state
+        self._look = look
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        now = self._state.clock()
+        id_ = str(ordered_id(now, os.urandom(10)))
         headers = {"x-request-id": id_} | ({"request-id": id_} if speaks_anthropic(request.scope) else {})
         try:
-            credential = credential_of(request.scope["headers"])
-            caller = await authenticate(state.db, state.keyring, credential, state.clock())
-            require(caller, "models.use")
-            found = msgspec.json.encode(await look(request, caller))
+            caller = await self._state.authentication.authenticate(request.scope, now)
+            require(caller, self.policy)
+            found = msgspec.json.encode(await self._look(request, caller))
         except Exception as problem:
             error = refusal_of(problem)
             headers |= {name.decode(): value.decode() for name, value in error_headers(error)}
             return Response(_refusal(request)(error), error.status, headers, "application/json")
         return Response(found, 200, headers, "application/json")
-
-    return handler
 
 
 def speaks_anthropic(scope: Scope) -> bool:

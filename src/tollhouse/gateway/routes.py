@@ -13,7 +13,7 @@ from tollhouse.gateway.dialect.chat_error import error_body
 from tollhouse.gateway.endpoint import Endpoint, Refusal
 from tollhouse.gateway.exchange import Chat, Embedding
 from tollhouse.gateway.http import request_id, send_refusal
-from tollhouse.gateway.lookup import looked_up, speaks_anthropic
+from tollhouse.gateway.lookup import Lookup, speaks_anthropic
 from tollhouse.gateway.state import State
 from tollhouse.gateway.usage import Usage
 
@@ -22,39 +22,38 @@ COUNT = "/v1/messages/count_tokens"
 LOOKED_UP = ("/v1/models", "/v1/models/{id}", "/v1/key", "/v1/usage")
 
 
-def build(state: State) -> ASGIApp:
-    """The gateway as an ASGI application. Paths it does not know are answered in a vendor's shape too."""
-    catalogue = Catalogue(state)
-    posts: dict[str, ASGIApp] = {
-        one.path: Endpoint(state, one.path, partial(Chat, one), one.refusal) for one in SURFACES
-    }
-    posts[embeddings.PATH] = Endpoint(state, embeddings.PATH, Embedding, error_body)
-    posts[COUNT] = CountTokens(state)
-    paths = tuple(f"POST {path}" for path in posts) + tuple(f"GET {path}" for path in LOOKED_UP)
-    unknown = Unknown(state, paths, frozenset(posts))
-    router = Router(
-        [
-            Route("/v1/models", looked_up(state, catalogue.models), methods=["GET"]),
-            Route("/v1/models/{model_id:path}", looked_up(state, catalogue.model), methods=["GET"]),
-            Route("/v1/key", looked_up(state, catalogue.key), methods=["GET"]),
-            Route("/v1/usage", looked_up(state, Usage(state).look), methods=["GET"]),
-            Route("/v1/{rest:path}", unknown),
-        ],
-        redirect_slashes=False,
-    )
+class Gateway:
+    """The gateway as an ASGI application. Paths it does not know are answered in a vendor's shape too. Everything at
+    `posts` and behind `routes` says who may call it, what is `unknown` excepted, which does nothing."""
 
-    async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, state: State) -> None:
+        catalogue = Catalogue(state)
+        self.posts: dict[str, Endpoint | CountTokens] = {
+            one.path: Endpoint(state, one.path, partial(Chat, one), one.refusal) for one in SURFACES
+        }
+        self.posts[embeddings.PATH] = Endpoint(state, embeddings.PATH, Embedding, error_body)
+        self.posts[COUNT] = CountTokens(state)
+        paths = tuple(f"POST {path}" for path in self.posts) + tuple(f"GET {path}" for path in LOOKED_UP)
+        self.unknown = Unknown(state, paths, frozenset(self.posts))
+        self.routes = [
+            Route("/v1/models", Lookup(state, catalogue.models), methods=["GET"]),
+            Route("/v1/models/{model_id:path}", Lookup(state, catalogue.model), methods=["GET"]),
+            Route("/v1/key", Lookup(state, catalogue.key), methods=["GET"]),
+            Route("/v1/usage", Lookup(state, Usage(state).look), methods=["GET"]),
+            Route("/v1/{rest:path}", self.unknown),
+        ]
+        self._router = Router(self.routes, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The calls that nearly all make do not pass the router, which costs a tenth of the rest."""
         path = scope["path"]
-        endpoint = posts.get(path) if scope["method"] == "POST" else None
+        endpoint = self.posts.get(path) if scope["method"] == "POST" else None
         if path.startswith(messages.SURFACE.path):
             send = with_request_id(send)
-        known = (
-            endpoint or router if path.isprintable() else unknown
-        )  # the router would pass over a line break at the end
+        known: ASGIApp = endpoint or self._router
+        if not path.isprintable():  # the router would pass over a line break at the end
+            known = self.unknown
         await known(scope, receive, send)
-
-    return gateway
 
 
 def with_request_id(send: Send) -> Send:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tollhouse.core.key import Mode
-from tollhouse.core.vault import Keyring
-from tollhouse.flows.auth import Identities
+from tollhouse.flows.auth import Authentication
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
@@ -19,8 +18,7 @@ class State:
     teller: Teller
     pumps: Pumps
     providers: Providers
-    identities: Identities
-    keyring: Keyring
+    authentication: Authentication
     mode: Mode
     clock: Callable[[], datetime]
     body_max_bytes: int

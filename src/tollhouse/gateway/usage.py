@@ -1,4 +1,5 @@
-"""`GET /v1/usage`: what the key's organisation used, by day, model or end user."""
+"""`GET /v1/usage`: what the organisation used, by day, model or end user; people and end users are told of
+their own."""
 
 import base64
 import binascii
@@ -53,7 +54,14 @@ class Usage:
         wanted = read(parameters(request, _PARAMETERS), self._state.clock())
         async with self._state.db.tenant(caller.organization_id) as tx:
             rows, total = await usage.used(
-                tx, caller.organization_id, wanted.since, wanted.until, wanted.by, wanted.limit + 1, wanted.after
+                tx,
+                caller.organization_id,
+                wanted.since,
+                wanted.until,
+                wanted.by,
+                wanted.limit + 1,
+                wanted.after,
+                caller.sees,
             )
         page, more = rows[: wanted.limit], len(rows) > wanted.limit
         return {

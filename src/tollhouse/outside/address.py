@@ -20,6 +20,8 @@ from tollhouse.outside import ProviderFault
 Address = IPv4Address | IPv6Address
 
 _SHAPE: Final = "the address of a provider must look like https://host/v1, without user name, query and fragment"
+_URL_SHAPE: Final = "the address must look like https://host/path, without user name and fragment"
+_URL_LENGTH: Final = 2000
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAME_CHARACTERS: Final = 253
@@ -51,6 +53,7 @@ class AddressRefused(ProviderFault):
 
     def __init__(self, objection: str) -> None:
         super().__init__(f"the provider's name leads to an address that is {objection}, so nothing was sent")
+        self.objection = objection
 
 
 def check_base_url(url: str, *, allow_private: bool) -> URL:
@@ -81,6 +84,27 @@ def check_base_url(url: str, *, allow_private: bool) -> URL:
     if found is not None:
         raise ValueError(f"the address of a provider must not be one that is {found}; use another one")
     return parsed.with_host(str(address or host)).with_path(parsed.raw_path.rstrip("/"), encoded=True)
+
+
+def check_url(url: str, *, allow_private: bool) -> URL:
+    """The same for the address of one document or endpoint: path and query are called as they are written. Raises
+    `ValueError`, a sentence that does not repeat the address."""
+    if len(url) > _URL_LENGTH or not url.isascii():
+        raise ValueError(_URL_SHAPE)
+    whole, question, query = url.partition("?")
+    if any(character <= " " or character in "\\#\x7f" for character in query):
+        raise ValueError(_URL_SHAPE)
+    try:
+        base = check_base_url(whole, allow_private=allow_private)
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(_URL_SHAPE if said == _SHAPE else _of_an_url(said)) from None
+    path = "/" + whole.partition("://")[2].partition("/")[2]
+    return URL(f"{base.origin()}{path}{question}{query}", encoded=True)
+
+
+def _of_an_url(said: str) -> str:
+    return said.replace("the address of a provider", "the address", 1).removesuffix(", such as https://host/v1")
 
 
 def objection(address: Address, *, allow_private: bool) -> str | None:

@@ -1,11 +1,29 @@
 """The audit log: append-only, one chain of hashes per organisation."""
 
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from tollhouse.core.audit import START, Entry
+from tollhouse.core.audit import START, Entry, Row
 from tollhouse.store.db import OperatorTx, TenantTx
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What is None filters nothing. `action` is the beginning of one; times are half-open: since <= at < until."""
+
+    actor: str | None = None
+    action: str | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 async def end(tx: OperatorTx | TenantTx, organization_id: UUID) -> tuple[int, bytes]:
@@ -29,3 +47,62 @@ async def insert(tx: OperatorTx | TenantTx, entry: Entry, previous_hash: bytes, 
         (entry.organization_id, entry.seq, entry.at, entry.actor, entry.action, entry.object_type, entry.object_id,
          Jsonb(entry.details), entry.address, previous_hash, hash_),
     )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+async def newest(
+    tx: OperatorTx | TenantTx, organization_id: UUID, wanted: Filter, limit: int, before: int | None
+) -> list[Row]:
+    """At most so many rows, newest first, of those with a seq below `before`."""
+    async with tx.cursor(row_factory=class_row(Row)) as cursor:
+        await cursor.execute(
+            """SELECT organization_id, seq, at, actor, action, object_type, object_id, details, address,
+                      previous_hash, hash
+               FROM audit
+               WHERE organization_id = %(organization)s
+                 AND (%(before)s::bigint IS NULL OR seq < %(before)s)
+                 AND (%(actor)s::text IS NULL OR actor = %(actor)s)
+                 AND (%(action)s::text IS NULL OR starts_with(action, %(action)s))
+                 AND (%(object_type)s::text IS NULL OR object_type = %(object_type)s)
+                 AND (%(object_id)s::text IS NULL OR object_id = %(object_id)s)
+                 AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+                 AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+               ORDER BY seq DESC LIMIT %(limit)s""",
+            {"organization": organization_id, "before": before, "actor": wanted.actor, "action": wanted.action,
+             "object_type": wanted.object_type, "object_id": wanted.object_id, "since": wanted.since,
+             "until": wanted.until, "limit": limit},
+        )  # fmt: skip
+        return await cursor.fetchall()
+
+
+async def onward(
+    tx: OperatorTx | TenantTx, organization_id: UUID, since: datetime, until: datetime, after: int, limit: int
+) -> list[Row]:
+    """At most so many rows of the time from `since` to before `until`, oldest first, of those with a seq above
+    `after`."""
+    async with tx.cursor(row_factory=class_row(Row)) as cursor:
+        await cursor.execute(
+            """SELECT organization_id, seq, at, actor, action, object_type, object_id, details, address,
+                      previous_hash, hash
+               FROM audit
+               WHERE organization_id = %s AND at >= %s AND at < %s AND seq > %s ORDER BY seq LIMIT %s""",
+            (organization_id, since, until, after, limit),
+        )
+        return await cursor.fetchall()
+
+
+async def stored(connection: AsyncConnection[Any], organization_id: UUID | None) -> AsyncGenerator[dict[str, Any]]:
+    """Every row as it is stored, of one organisation or of all, chain after chain, in order. The connection must be the
+    owner's and in a transaction; few rows at a time are in memory. To be closed by who stops early."""
+    async with connection.cursor(name="audit", row_factory=dict_row) as cursor:
+        await cursor.execute(
+            """SELECT organization_id, seq, at, actor, action, object_type, object_id, details, address,
+                      previous_hash, hash
+               FROM audit WHERE %(organization)s::uuid IS NULL OR organization_id = %(organization)s
+               ORDER BY organization_id, seq""",
+            {"organization": organization_id},
+        )
+        async for row in cursor:
+            yield row

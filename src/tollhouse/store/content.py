@@ -54,9 +54,15 @@ async def forget(tx: TenantTx, organization_id: UUID) -> int:
     return (await tx.execute("DELETE FROM request_content WHERE organization_id = %s", (organization_id,))).rowcount
 
 
-async def forget_before(tx: WorkerTx, before: datetime) -> None:
-    """Of every organisation, what was stored before this moment."""
-    await tx.execute("DELETE FROM request_content WHERE created_at < %s", (before,))
+async def forget_outlived(tx: WorkerTx, now: datetime) -> int:
+    """What was stored for as many days as its organisation keeps it. Of how many requests that was."""
+    cursor = await tx.execute(
+        """DELETE FROM request_content c USING organization o
+           WHERE o.id = c.organization_id AND c.created_at <= %(now)s - o.retention_days * interval '1 day'
+             AND c.created_at <= %(now)s - interval '1 day'""",  # the shortest time there is: for the index
+        {"now": now},
+    )
+    return cursor.rowcount
 
 
 def _document(value: object) -> Jsonb:

@@ -98,10 +98,11 @@ async def statement(tx: TenantTx | OperatorTx, organization_id: UUID, now: datet
 
 
 async def transactions(
-    tx: TenantTx | OperatorTx, organization_id: UUID, wanted: Filter, limit: int, cursor: str | None
-) -> Page:
-    """At most `limit` transactions, newest first, from where the cursor of the page before points to. BadRequest for a
-    cursor that no page gave."""
+    tx: TenantTx | OperatorTx, organization_id: UUID, wanted: Filter, limit: int, cursor: str | None,
+    subject_id: UUID | None = None,
+) -> Page:  # fmt: skip
+    """At most `limit` transactions, newest first, from where the cursor of the page before points to; with a
+    `subject_id` only those of this one's calls. BadRequest for a cursor that no page gave."""
     before = _seq_of(cursor) if cursor is not None else None
     async with tx.cursor(row_factory=class_row(TransactionRow)) as rows:
         await rows.execute(
@@ -117,9 +118,10 @@ async def transactions(
                  AND (%(type)s::text IS NULL OR t.type = %(type)s)
                  AND (%(since)s::timestamptz IS NULL OR t.created_at >= %(since)s)
                  AND (%(until)s::timestamptz IS NULL OR t.created_at < %(until)s)
+                 AND (%(subject)s::uuid IS NULL OR r.subject_id = %(subject)s)
                ORDER BY t.seq DESC LIMIT %(limit)s""",
             {"organization": organization_id, "before": before, "type": wanted.type, "since": wanted.since,
-             "until": wanted.until, "limit": limit + 1},
+             "until": wanted.until, "limit": limit + 1, "subject": subject_id},
         )  # fmt: skip
         found = await rows.fetchall()
     items = found[:limit]

@@ -94,6 +94,12 @@ class Database:
             yield WorkerTx(connection)
 
 
+async def enter(tx: PersonTx, organization_id: UUID) -> TenantTx:
+    """The same transaction, which from here on sees this organisation as well."""
+    await tx.execute("SELECT set_config('tollhouse.organization_id', %s, true)", (str(organization_id),))
+    return TenantTx(tx)
+
+
 @asynccontextmanager
 async def _transaction(pool: AsyncConnectionPool[Connection]) -> AsyncIterator[Connection]:
     """Commits at the end, rolls back on an error; a database that cannot be reached is Overloaded."""

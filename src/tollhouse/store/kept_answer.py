@@ -36,20 +36,28 @@ async def find(tx: TenantTx, organization_id: UUID, key: bytes, now: datetime) -
 
 
 async def keep(
-    tx: TenantTx, organization_id: UUID, key: bytes, model_id: str, answer: object, now: datetime, ttl_s: int
+    tx: TenantTx,
+    organization_id: UUID,
+    key: bytes,
+    model_id: str,
+    answer: object,
+    now: datetime,
+    ttl_s: int,
+    request_id: UUID | None = None,
 ) -> bool:
-    """Keeps the answer for so many seconds, in place of any that is there. False, and nothing is kept, for one with a
-    NUL in a text: the database would give back another."""
+    """Keeps the answer to a request for so many seconds, in place of any that is there. False, and nothing is kept, for
+    one with a NUL in a text: the database would give back another."""
     if holds_nul(answer):
         return False
     await tx.execute(
-        """INSERT INTO kept_answer (organization_id, key, model_id, answer, created_at, expires_at)
-           VALUES (%s, %s, %s, %s, %s, %s)
+        """INSERT INTO kept_answer (organization_id, key, model_id, answer, created_at, expires_at, request_id)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)
            ON CONFLICT (organization_id, key) DO UPDATE
            SET model_id = EXCLUDED.model_id, answer = EXCLUDED.answer, created_at = EXCLUDED.created_at,
-               expires_at = EXCLUDED.expires_at""",
-        (organization_id, key, model_id, Jsonb(answer, dumps=msgspec.json.encode), now, now + timedelta(seconds=ttl_s)),
-    )
+               expires_at = EXCLUDED.expires_at, request_id = EXCLUDED.request_id""",
+        (organization_id, key, model_id, Jsonb(answer, dumps=msgspec.json.encode), now, now + timedelta(seconds=ttl_s),
+         request_id),
+    )  # fmt: skip
     return True
 
 

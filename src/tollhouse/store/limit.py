@@ -2,27 +2,27 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from psycopg.rows import class_row
 
 from tollhouse.core.period import Kind
-from tollhouse.core.quota import Scope
+from tollhouse.core.quota import OwnMeter, Scope
 from tollhouse.store.db import OperatorTx
 
 
 @dataclass(frozen=True, slots=True)
 class LimitRow:
     """`subject` is how the subject is called: a member's id, the host application's id of an end user, or a key's id;
-    None: all together (scope organization), each person, or each key. Times are the organisation's."""
+    None: all together (scope organization), each person, or each key. A key stands for those that replaced it too.
+    `maximum` of credits is in micro-credits. Times are the organisation's."""
 
     id: UUID
     scope: Scope
     subject_id: UUID | None
     subject: str | None
     model_id: str | None
-    meter: Literal["messages", "tokens"]
+    meter: OwnMeter
     period: Kind
     maximum: int
     created_at: datetime
@@ -79,3 +79,19 @@ async def end(tx: OperatorTx, organization_id: UUID, limit_id: UUID, at: datetim
     await tx.execute(
         "UPDATE usage_limit SET ended_at = %s WHERE organization_id = %s AND id = %s", (at, organization_id, limit_id)
     )
+
+
+async def of_ended_keys(tx: OperatorTx, organization_id: UUID, now: datetime) -> list[UUID]:
+    """Limits in force of one key each, of which neither this key nor one that replaced it works at `now`, the
+    organisation's time."""
+    cursor = await tx.execute(
+        """SELECT l.id FROM usage_limit l
+           WHERE l.organization_id = %(organization)s AND l.ended_at IS NULL AND l.scope = 'key'
+             AND l.subject_id IS NOT NULL AND NOT EXISTS (
+                 SELECT FROM api_key k
+                 WHERE k.organization_id = l.organization_id AND coalesce(k.counts_as, k.id) = l.subject_id
+                   AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > %(now)s))
+           ORDER BY l.id""",
+        {"organization": organization_id, "now": now},
+    )
+    return [row[0] for row in await cursor.fetchall()]

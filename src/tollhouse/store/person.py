@@ -1,9 +1,24 @@
 """People, and the organisations that they are members of."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg.rows import class_row
+
 from tollhouse.store.db import OperatorTx
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    id: UUID
+    email: str
+    name: str
+    superadmin: bool
+    created_at: datetime
+    email_verified_at: datetime | None
+    suspended_at: datetime | None
+    erased_at: datetime | None
 
 
 async def find_or_insert(tx: OperatorTx, new_id: UUID, email: str, now: datetime) -> UUID:
@@ -40,3 +55,53 @@ async def with_own_organization(tx: OperatorTx, user: str) -> tuple[UUID, UUID] 
     )
     row = await cursor.fetchone()
     return (row[0], row[1]) if row else None
+
+
+async def find(tx: OperatorTx, person_id: UUID) -> Person | None:
+    async with tx.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(
+            """SELECT id, email, name, superadmin, created_at, email_verified_at, suspended_at, erased_at
+               FROM person WHERE id = %s""",
+            (person_id,),
+        )
+        return await cursor.fetchone()
+
+
+async def lock(tx: OperatorTx, person_id: UUID) -> Person | None:
+    """The same, and nobody else changes them until this transaction ends. An organisation is locked before its
+    members."""
+    async with tx.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(
+            """SELECT id, email, name, superadmin, created_at, email_verified_at, suspended_at, erased_at
+               FROM person WHERE id = %s FOR NO KEY UPDATE""",
+            (person_id,),
+        )
+        return await cursor.fetchone()
+
+
+async def search(tx: OperatorTx, text: str, before: UUID | None, limit: int) -> list[Person]:
+    """Newest first, those before an id; with a text, those in whose e-mail address or name it stands, whatever its
+    case."""
+    async with tx.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(
+            """SELECT id, email, name, superadmin, created_at, email_verified_at, suspended_at, erased_at
+               FROM person
+               WHERE (%(before)s::uuid IS NULL OR id < %(before)s)
+                 AND (strpos(email, lower(%(text)s)) > 0 OR strpos(lower(name), lower(%(text)s)) > 0)
+               ORDER BY id DESC LIMIT %(limit)s""",
+            {"before": before, "text": text, "limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def set_suspended(tx: OperatorTx, person_id: UUID, at: datetime | None) -> None:
+    await tx.execute("UPDATE person SET suspended_at = %s WHERE id = %s", (at, person_id))
+
+
+async def lock_superadmins(tx: OperatorTx) -> list[UUID]:
+    """The superadmins who can sign in, none of whom changes until this transaction ends."""
+    cursor = await tx.execute(
+        """SELECT id FROM person WHERE superadmin AND suspended_at IS NULL AND erased_at IS NULL
+           ORDER BY id FOR NO KEY UPDATE"""
+    )
+    return [row[0] for row in await cursor.fetchall()]

@@ -3,13 +3,15 @@
 Runs as the owner, in one snapshot, and changes nothing. `prove-ledger`, the nightly job and the operator's API call it.
 """
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from tollhouse.core.audit import row_hash
+from tollhouse.core.audit import Chain
+from tollhouse.store import audit
 from tollhouse.store.invariant import Invariant
 from tollhouse.store.proof_money import MONEY
 from tollhouse.store.proof_usage import USAGE
@@ -121,18 +123,13 @@ async def examine(connection: AsyncConnection[Any]) -> list[Failure]:
 async def _broken_audit(connection: AsyncConnection[Any]) -> list[dict[str, Any]]:
     """Rows of the audit log whose number, link or hash is wrong, first of each organisation."""
     broken: list[dict[str, Any]] = []
-    async with connection.cursor(name="audit", row_factory=dict_row) as cursor:
-        await cursor.execute(
-            """SELECT organization_id, seq, at, actor, action, object_type, object_id, details, address,
-                      previous_hash, hash
-               FROM audit ORDER BY organization_id, seq"""
-        )
-        before: dict[str, Any] | None = None
-        async for row in cursor:
-            first = before is None or before["organization_id"] != row["organization_id"]
-            expected_seq = 1 if first or before is None else before["seq"] + 1
-            expected_previous = b"" if first or before is None else before["hash"]
-            if row["seq"] != expected_seq or row["previous_hash"] != expected_previous or row["hash"] != row_hash(row):
-                broken.append({"organization_id": row["organization_id"], "seq": row["seq"]})
-            before = row
+    chain: Chain | None = None
+    async with aclosing(audit.stored(connection, None)) as stored:
+        async for row in stored:
+            if chain is None or chain.organization_id != row["organization_id"]:
+                chain = Chain(row["organization_id"])
+            sound = chain.fault is None
+            chain.add(row)
+            if sound and chain.fault is not None:
+                broken.append({"organization_id": chain.organization_id, "seq": chain.fault.seq})
     return broken

@@ -23,7 +23,7 @@ _WINDOW_END: LiteralString = """CASE w.period WHEN 'minute' THEN w.starts_at + i
 _TAKEN: LiteralString = """SELECT r.organization_id, r.id, r.created_at, r.state, e.id AS event_id,
         (part ->> 0)::uuid AS window_id, (part ->> 2)::bigint AS taken,
         CASE WHEN e.id IS NULL THEN 0 WHEN part ->> 1 = 'tokens' THEN e.input_tokens + e.output_tokens
-             ELSE (part ->> 2)::bigint END AS used
+             WHEN part ->> 1 = 'credits' THEN e.charged_micros ELSE (part ->> 2)::bigint END AS used
     FROM reservation r CROSS JOIN LATERAL jsonb_array_elements(r.parts -> 'windows') AS part
     LEFT JOIN usage_event e ON e.organization_id = r.organization_id AND e.reservation_id = r.id"""
 
@@ -75,13 +75,14 @@ USAGE: tuple[Invariant, ...] = (
            LEFT JOIN usage_limit l ON l.organization_id = w.organization_id AND l.id = w.limit_id
            LEFT JOIN taken t ON t.organization_id = w.organization_id AND t.window_id = w.id AND t.event_id IS NOT NULL
            LEFT JOIN usage_event e ON e.organization_id = t.organization_id AND e.id = t.event_id
+           LEFT JOIN api_key k ON k.organization_id = e.organization_id AND k.id = e.key_id
            WHERE w.limit_id IS NOT NULL AND (
                l.id IS NULL OR (l.meter, l.period, coalesce(l.model_id, '')) <> (w.meter, w.period, w.model_id)
                OR (l.scope <> 'organization' AND l.subject_id <> w.subject_id)
                OR (e.id IS NOT NULL AND (
                    w.subject_id IS DISTINCT FROM
                        CASE l.scope WHEN 'organization' THEN e.organization_id WHEN 'person' THEN e.subject_id
-                                    ELSE e.key_id END
+                                    ELSE coalesce(k.counts_as, e.key_id) END
                    OR (w.model_id <> '' AND (e.model_id IS DISTINCT FROM w.model_id OR e.capability IS NOT NULL))
                    OR e.started_at < w.starts_at OR e.started_at >= {_WINDOW_END}
                    OR e.started_at < l.created_at - {_ABOUT} OR e.started_at > l.ended_at + {_ABOUT})))""",
@@ -99,14 +100,15 @@ USAGE: tuple[Invariant, ...] = (
            JOIN usage_event e ON e.organization_id = l.organization_id
                 AND e.started_at > l.created_at + {_ABOUT}
                 AND e.started_at < coalesce(l.ended_at - {_ABOUT}, 'infinity')
+           LEFT JOIN api_key k ON k.organization_id = e.organization_id AND k.id = e.key_id
            CROSS JOIN LATERAL (SELECT CASE l.scope WHEN 'organization' THEN e.organization_id
                                                    WHEN 'person' THEN nullif(e.subject_id, e.organization_id)
-                                                   ELSE e.key_id END AS id) whose
+                                                   ELSE coalesce(k.counts_as, e.key_id) END AS id) whose
            LEFT JOIN counted c ON c.organization_id = e.organization_id AND c.event_id = e.id AND c.limit_id = l.id
            WHERE whose.id IS NOT NULL AND (l.scope = 'organization' OR coalesce(l.subject_id, whose.id) = whose.id)
              AND (l.model_id IS NULL OR (e.model_id = l.model_id AND e.capability IS NULL))
              AND CASE l.meter WHEN 'messages' THEN e.messages > 0 AND l.period <> 'minute'
-                              ELSE e.model_id IS NOT NULL END
+                              WHEN 'tokens' THEN e.model_id IS NOT NULL ELSE true END
              AND c.limit_id IS NULL""",
     ),
     Invariant(

@@ -16,6 +16,7 @@ class ReservationRow:
     application's id, or a person's."""
 
     id: UUID
+    subject_id: UUID
     state: str
     amount_micros: int
     model_id: str | None
@@ -38,7 +39,7 @@ async def find(tx: TenantTx, organization_id: UUID, id_: UUID, now: datetime) ->
     """As it stands; `now` is real time."""
     async with tx.cursor(row_factory=class_row(ReservationRow)) as cursor:
         await cursor.execute(
-            """SELECT r.id, r.state, r.amount_micros, r.model_id, r.capability, r.quality,
+            """SELECT r.id, r.subject_id, r.state, r.amount_micros, r.model_id, r.capability, r.quality,
                       coalesce(u.external_id, nullif(r.subject_id, r.organization_id)::text) AS user, r.metadata,
                       r.parts -> 'grants' AS parts, (r.parts ->> 'overdraft')::bigint AS overdraft_micros, r.created_at,
                       r.expires_at, r.charged_micros, r.closed_at, r.reason,

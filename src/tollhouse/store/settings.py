@@ -11,15 +11,18 @@ from tollhouse.store.db import OperatorTx, TenantTx
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`cache_ttl_s`: for how many seconds an answer is kept to be given again to an equal request; None, not at all.
-    `stores_content`: whether prompts and answers are stored, to be read again."""
+    `stores_content`: whether prompts and answers are stored, to be read again, and `retention_days` for how long."""
 
     cache_ttl_s: int | None
     stores_content: bool
+    retention_days: int
 
 
 async def read(tx: TenantTx | OperatorTx, organization_id: UUID) -> Settings:
     async with tx.cursor(row_factory=class_row(Settings)) as cursor:
-        await cursor.execute("SELECT cache_ttl_s, stores_content FROM organization WHERE id = %s", (organization_id,))
+        await cursor.execute(
+            "SELECT cache_ttl_s, stores_content, retention_days FROM organization WHERE id = %s", (organization_id,)
+        )
         found = await cursor.fetchone()
     assert found is not None
     return found
@@ -27,6 +30,6 @@ async def read(tx: TenantTx | OperatorTx, organization_id: UUID) -> Settings:
 
 async def write(tx: OperatorTx, organization_id: UUID, settings: Settings) -> None:
     await tx.execute(
-        "UPDATE organization SET cache_ttl_s = %s, stores_content = %s WHERE id = %s",
-        (settings.cache_ttl_s, settings.stores_content, organization_id),
+        "UPDATE organization SET cache_ttl_s = %s, stores_content = %s, retention_days = %s WHERE id = %s",
+        (settings.cache_ttl_s, settings.stores_content, settings.retention_days, organization_id),
     )

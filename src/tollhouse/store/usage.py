@@ -43,10 +43,17 @@ class Used:
 
 
 async def used(
-    tx: TenantTx, organization_id: UUID, since: datetime, until: datetime, by: Grouping, limit: int, after: str | None
+    tx: TenantTx,
+    organization_id: UUID,
+    since: datetime,
+    until: datetime,
+    by: Grouping,
+    limit: int,
+    after: str | None,
+    subject_id: UUID | None = None,
 ) -> tuple[list[Used], Used]:
     """At most `limit` sums of what was recorded in [since, until), in the order of their names and beginning behind
-    `after`; and the sum of them all, whatever the page."""
+    `after`; and the sum of them all, whatever the page. With a `subject_id` only of what this one used."""
     part, name = _SUMMED[by]
     cursor = await tx.execute(
         f"""WITH parts AS (
@@ -56,6 +63,7 @@ async def used(
                 FROM usage_event e
                 WHERE e.organization_id = %(organization)s
                   AND e.recorded_at >= %(since)s AND e.recorded_at < %(until)s
+                  AND (%(subject)s::uuid IS NULL OR e.subject_id = %(subject)s)
                 GROUP BY 1),
             named AS (SELECT {name} COLLATE "C" AS name, p.* FROM parts p),
             page AS (
@@ -66,7 +74,14 @@ async def used(
                    sum(cost) FROM parts
             UNION ALL SELECT * FROM page
             ORDER BY name NULLS FIRST""",
-        {"organization": organization_id, "since": since, "until": until, "after": after, "limit": limit},
+        {
+            "organization": organization_id,
+            "since": since,
+            "until": until,
+            "after": after,
+            "limit": limit,
+            "subject": subject_id,
+        },
     )
     total, *rows = [
         Used(name or "", *(int(figure or 0) for figure in figures)) for name, *figures in await cursor.fetchall()

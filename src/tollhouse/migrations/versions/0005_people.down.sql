@@ -11,10 +11,14 @@ CREATE OR REPLACE FUNCTION find_api_key(wanted bytea)
         WHERE k.digest = wanted;
     END;
 DROP FUNCTION own_organizations(), find_jwt_issuer(text, text[]), find_invitation(bytea),
-    use_one_time_token(bytea, text, timestamptz), find_linked_identity(uuid, text), find_person(text), find_session(bytea);
+    find_one_time_token(bytea, text, timestamptz), use_one_time_token(bytea, text, timestamptz),
+    find_linked_identity(uuid, text), find_person(text), find_session(bytea);
 
 REVOKE SELECT, DELETE ON request_content, kept_answer FROM tollhouse_operator;
+REVOKE DELETE ON idempotency FROM tollhouse_operator;
 REVOKE DELETE ON member FROM tollhouse_operator;
+REVOKE SELECT (organization_id, id, expires_at, revoked_at) ON api_key FROM tollhouse_worker;
+DROP POLICY worker ON api_key;
 REVOKE SELECT (id, suspended_at, erased_at) ON person FROM tollhouse_teller;
 REVOKE SELECT ON member FROM tollhouse_teller;
 REVOKE INSERT ON audit FROM tollhouse_web;
@@ -28,13 +32,14 @@ DROP POLICY teller ON member;
 DROP TABLE privacy_task, mail, throttle, jwt_issuer, invitation, one_time_token, session, linked_identity, identity_provider,
     recovery_code, totp, password;
 DROP INDEX audit_at;
+ALTER TABLE kept_answer DROP COLUMN request_id;
 ALTER TABLE audit DROP COLUMN address;
 DELETE FROM usage_limit WHERE meter = 'credits';
 ALTER TABLE usage_limit
     DROP CONSTRAINT usage_limit_meter_check,
     ADD CONSTRAINT usage_limit_meter_check CHECK (meter IN ('messages', 'tokens'));
 ALTER TABLE api_key
-    DROP COLUMN replaced_by, DROP COLUMN created_by, DROP COLUMN last_used_at, DROP COLUMN model_ids;
+    DROP COLUMN counts_as, DROP COLUMN replaced_by, DROP COLUMN created_by, DROP COLUMN last_used_at, DROP COLUMN model_ids;
 ALTER TABLE person
     DROP CONSTRAINT person_name, DROP COLUMN erased_at, DROP COLUMN suspended_at, DROP COLUMN email_verified_at;
 ALTER TABLE organization DROP COLUMN deleted_at, DROP COLUMN retention_days;

@@ -20,11 +20,14 @@ ALTER TABLE api_key
     ADD COLUMN model_ids text[],
     ADD COLUMN last_used_at timestamptz,
     ADD COLUMN created_by text NOT NULL DEFAULT 'system',
-    ADD COLUMN replaced_by uuid;
+    ADD COLUMN replaced_by uuid,
+    ADD COLUMN counts_as uuid;
 
 ALTER TABLE usage_limit
     DROP CONSTRAINT usage_limit_meter_check,
     ADD CONSTRAINT usage_limit_meter_check CHECK (meter IN ('messages', 'tokens', 'credits'));
+
+ALTER TABLE kept_answer ADD COLUMN request_id uuid;
 
 ALTER TABLE audit ADD COLUMN address text;
 CREATE INDEX audit_at ON audit (organization_id, at);
@@ -87,9 +90,11 @@ CREATE TABLE session (
     user_agent           text NOT NULL DEFAULT '',
     impersonator_id      uuid REFERENCES person (id),
     impersonation_reason text,
+    impersonator_session_id uuid,
     PRIMARY KEY (person_id, id),
     CHECK ((impersonator_id IS NULL) = (method <> 'impersonation')),
-    CHECK ((impersonator_id IS NULL) = (impersonation_reason IS NULL))
+    CHECK ((impersonator_id IS NULL) = (impersonation_reason IS NULL)),
+    CHECK ((impersonator_id IS NULL) = (impersonator_session_id IS NULL))
 );
 CREATE UNIQUE INDEX session_digest ON session (digest);
 CREATE INDEX session_expires ON session (expires_at);
@@ -163,6 +168,7 @@ CREATE TABLE privacy_task (
     kind            text NOT NULL CHECK (kind IN ('export', 'erasure')),
     subject_kind    text NOT NULL CHECK (subject_kind IN ('person', 'end_user')),
     subject_id      uuid NOT NULL,
+    account         boolean NOT NULL DEFAULT false,
     state           text NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed')),
     steps_done      smallint NOT NULL DEFAULT 0,
     steps           smallint NOT NULL,
@@ -202,6 +208,7 @@ BEGIN
         EXECUTE format('CREATE POLICY worker ON %I TO tollhouse_worker USING (true) WITH CHECK (true)', name);
     END LOOP;
 END $$;
+CREATE POLICY worker ON api_key TO tollhouse_worker USING (true) WITH CHECK (true);
 CREATE POLICY teller ON jwt_issuer FOR SELECT TO tollhouse_teller USING (true);
 CREATE POLICY teller ON member FOR SELECT TO tollhouse_teller USING (true);
 CREATE POLICY teller ON person FOR SELECT TO tollhouse_teller USING (true);
@@ -220,7 +227,7 @@ GRANT SELECT ON identity_provider TO tollhouse_web;
 GRANT SELECT, INSERT, UPDATE, DELETE ON throttle TO tollhouse_web;
 GRANT INSERT ON mail, audit TO tollhouse_web;
 GRANT UPDATE (retention_days) ON organization TO tollhouse_web;
-GRANT UPDATE (last_used_at) ON api_key TO tollhouse_web;
+GRANT SELECT (organization_id, id, expires_at, revoked_at, last_used_at), UPDATE (last_used_at) ON api_key TO tollhouse_worker;
 
 GRANT SELECT ON jwt_issuer, member TO tollhouse_teller;
 GRANT SELECT (id, suspended_at, erased_at) ON person TO tollhouse_teller;
@@ -235,6 +242,7 @@ GRANT SELECT (person_id, created_at, confirmed_at) ON totp TO tollhouse_operator
 GRANT SELECT (person_id, used_at) ON recovery_code TO tollhouse_operator;
 GRANT SELECT, INSERT ON mail TO tollhouse_operator;
 GRANT SELECT, DELETE ON request_content, kept_answer TO tollhouse_operator;
+GRANT DELETE ON mail, idempotency TO tollhouse_operator;
 
 GRANT SELECT, DELETE ON session, one_time_token, invitation TO tollhouse_worker;
 GRANT SELECT, UPDATE ON privacy_task TO tollhouse_worker;
@@ -247,14 +255,18 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON mail TO tollhouse_worker;
 CREATE FUNCTION find_session(wanted bytea)
     RETURNS TABLE (id uuid, person_id uuid, organization_id uuid, method text, created_at timestamptz, seen_at timestamptz,
                    expires_at timestamptz, proved_at timestamptz, second_factor boolean, revoked_at timestamptz,
-                   impersonator_id uuid, impersonation_reason text,
-                   email text, name text, superadmin boolean, email_verified_at timestamptz, person_suspended_at timestamptz,
+                   impersonator_id uuid, impersonator_session_id uuid, impersonation_reason text,
+                   impersonator_email text, impersonator_stands boolean, email text, name text, superadmin boolean, email_verified_at timestamptz, person_suspended_at timestamptz,
                    has_totp boolean, role text, organization_name text, organization_kind text,
                    organization_suspended_at timestamptz, organization_deleted_at timestamptz, clock_offset_micros bigint)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
     BEGIN ATOMIC
         SELECT s.id, s.person_id, s.organization_id, s.method, s.created_at, s.seen_at, s.expires_at, s.proved_at,
-               s.second_factor, s.revoked_at, s.impersonator_id, s.impersonation_reason,
+               s.second_factor, s.revoked_at, s.impersonator_id, s.impersonator_session_id, s.impersonation_reason,
+               (SELECT i.email FROM person i WHERE i.id = s.impersonator_id),
+               EXISTS (SELECT FROM person i JOIN session own ON own.person_id = i.id AND own.id = s.impersonator_session_id
+                       WHERE i.id = s.impersonator_id AND i.superadmin AND i.suspended_at IS NULL
+                         AND own.revoked_at IS NULL),
                p.email, p.name, p.superadmin, p.email_verified_at, p.suspended_at,
                EXISTS (SELECT FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL),
                m.role, o.name, o.kind, o.suspended_at, o.deleted_at, o.clock_offset_micros
@@ -290,23 +302,35 @@ CREATE FUNCTION use_one_time_token(wanted bytea, wanted_purpose text, moment tim
         RETURNING t.person_id, t.email;
     END;
 
-CREATE FUNCTION find_invitation(wanted bytea)
-    RETURNS TABLE (organization_id uuid, id uuid, organization_name text, email text, role text, invited_by text,
-                   expires_at timestamptz, accepted_at timestamptz, revoked_at timestamptz)
+-- The same token without taking it: so that a page can say in time that a link has expired.
+CREATE FUNCTION find_one_time_token(wanted bytea, wanted_purpose text, moment timestamptz)
+    RETURNS TABLE (person_id uuid, email text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
     BEGIN ATOMIC
-        SELECT i.organization_id, i.id, o.name, i.email, i.role, i.invited_by, i.expires_at, i.accepted_at, i.revoked_at
+        SELECT t.person_id, t.email FROM one_time_token t
+        WHERE t.digest = wanted AND t.purpose = wanted_purpose AND t.used_at IS NULL AND t.expires_at > moment;
+    END;
+
+CREATE FUNCTION find_invitation(wanted bytea)
+    RETURNS TABLE (organization_id uuid, id uuid, organization_name text, email text, role text, invited_by text,
+                   created_at timestamptz, expires_at timestamptz, accepted_at timestamptz, revoked_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+    BEGIN ATOMIC
+        SELECT i.organization_id, i.id, o.name, i.email, i.role, i.invited_by, i.created_at, i.expires_at, i.accepted_at,
+               i.revoked_at
         FROM invitation i JOIN organization o ON o.id = i.organization_id
         WHERE i.digest = wanted AND o.deleted_at IS NULL;
     END;
 
--- Who trusts this issuer for this audience.
+-- Who trusts this issuer for this audience. An organisation that is deleted trusts nobody.
 CREATE FUNCTION find_jwt_issuer(wanted_issuer text, wanted_audiences text[])
-    RETURNS TABLE (organization_id uuid, id uuid, issuer text, audience text, jwks_url text, user_claim text, enabled boolean)
+    RETURNS TABLE (organization_id uuid, id uuid, issuer text, audience text, jwks_url text, user_claim text, enabled boolean,
+                   suspended_at timestamptz)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
     BEGIN ATOMIC
-        SELECT j.organization_id, j.id, j.issuer, j.audience, j.jwks_url, j.user_claim, j.enabled
-        FROM jwt_issuer j WHERE j.issuer = wanted_issuer AND j.audience = ANY (wanted_audiences);
+        SELECT j.organization_id, j.id, j.issuer, j.audience, j.jwks_url, j.user_claim, j.enabled, o.suspended_at
+        FROM jwt_issuer j JOIN organization o ON o.id = j.organization_id
+        WHERE j.issuer = wanted_issuer AND j.audience = ANY (wanted_audiences) AND o.deleted_at IS NULL;
     END;
 
 -- The organisations of the person of the transaction, and of nobody else.
@@ -325,7 +349,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['find_session(bytea)', 'find_person(text)', 'find_linked_identity(uuid, text)',
-                                'use_one_time_token(bytea, text, timestamptz)', 'find_invitation(bytea)',
+                                'use_one_time_token(bytea, text, timestamptz)', 'find_one_time_token(bytea, text, timestamptz)',
+                                'find_invitation(bytea)',
                                 'find_jwt_issuer(text, text[])', 'own_organizations()'] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', name);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO tollhouse_web, tollhouse_operator', name);

@@ -1,0 +1,154 @@
+"""People and organisations as operators see them: found, looked at, suspended. Looking leaves a trace as well, without
+what was looked for: the audit log forgets nothing, and people may be forgotten."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from tollhouse.core.audit import Detail
+from tollhouse.core.cursor import cursor_of, id_in
+from tollhouse.core.errors import Conflict, NotFound
+from tollhouse.core.membership import check_superadmin_remains
+from tollhouse.flows.audit import record
+from tollhouse.flows.order import Order
+from tollhouse.store import member as members
+from tollhouse.store import organization as organizations
+from tollhouse.store import person as store
+from tollhouse.store.catalogue import PLATFORM_ID
+from tollhouse.store.db import Database, OperatorTx
+from tollhouse.store.member import Membership
+from tollhouse.store.organization import Organization
+from tollhouse.store.person import Person
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """`next_cursor` None: this was the last page."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Newest first; `text` "" finds everything. BadRequest for a cursor that no page gave."""
+
+    text: str
+    limit: int
+    cursor: str | None
+
+
+# --------------------------------------------------------------------------------------------------------------- people
+
+
+async def search(db: Database, order: Order, wanted: Search) -> Page[Person]:
+    """By what stands in the e-mail address or the name."""
+    before = id_in("people", wanted.cursor)
+    async with db.operator() as tx:
+        found = await store.search(tx, wanted.text, before, wanted.limit + 1)
+        await record(tx, PLATFORM_ID, order, "person.searched", ("person", "all"), {"found": len(found)})
+    items = found[: wanted.limit]
+    return Page(items, cursor_of("people", str(items[-1].id)) if len(found) > wanted.limit else None)
+
+
+async def read(db: Database, order: Order, person_id: UUID) -> tuple[Person, list[Membership]]:
+    """Somebody, and the organisations that they are in."""
+    async with db.operator() as tx:
+        person = await store.find(tx, person_id)
+        if person is None:
+            raise _no_such_person()
+        await record(tx, PLATFORM_ID, order, "person.read", ("person", str(person_id)), {})
+        return person, await members.of_person(tx, person_id)
+
+
+async def suspend(db: Database, order: Order, person_id: UUID, reason: str) -> Person:
+    """Nothing works for this person any more, from the next call on, in no organisation. Safe to repeat. Conflict for
+    oneself and for the last superadmin. The reason is kept for good: it names nobody."""
+    async with db.operator() as tx:
+        superadmins = await store.lock_superadmins(tx)
+        person = await _lock(tx, person_id)
+        if order.actor == f"person:{person_id}":
+            raise Conflict("This is your own account. Ask another superadmin.")
+        check_superadmin_remains(superadmins, person_id)
+        return await _set_suspended(tx, order, person, order.now, reason)
+
+
+async def unsuspend(db: Database, order: Order, person_id: UUID, reason: str) -> Person:
+    async with db.operator() as tx:
+        return await _set_suspended(tx, order, await _lock(tx, person_id), None, reason)
+
+
+async def _set_suspended(tx: OperatorTx, order: Order, person: Person, at: datetime | None, reason: str) -> Person:
+    if (person.suspended_at is None) == (at is None):
+        return person
+    await store.set_suspended(tx, person.id, at)
+    action = "person.unsuspended" if at is None else "person.suspended"
+    await record(tx, PLATFORM_ID, order, action, ("person", str(person.id)), {"reason": reason})
+    after = await store.find(tx, person.id)
+    assert after is not None
+    return after
+
+
+async def _lock(tx: OperatorTx, person_id: UUID) -> Person:
+    person = await store.lock(tx, person_id)
+    if person is None:
+        raise _no_such_person()
+    return person
+
+
+def _no_such_person() -> NotFound:
+    return NotFound("There is no such person.")
+
+
+# -------------------------------------------------------------------------------------------------------- organisations
+
+
+async def search_organizations(db: Database, order: Order, wanted: Search) -> Page[Organization]:
+    """By what stands in the name; those that were deleted among them."""
+    before = id_in("organizations", wanted.cursor)
+    async with db.operator() as tx:
+        found = await organizations.search(tx, wanted.text, before, wanted.limit + 1)
+        about = ("organization", "all")
+        await record(tx, PLATFORM_ID, order, "organization.searched", about, {"found": len(found)})
+    items = found[: wanted.limit]
+    return Page(items, cursor_of("organizations", str(items[-1].id)) if len(found) > wanted.limit else None)
+
+
+async def suspend_organization(db: Database, order: Order, organization_id: UUID, reason: str) -> Organization:
+    """Nobody uses the organisation any more, from the next call on. Safe to repeat. Conflict for the platform, which
+    would lock out who could undo it."""
+    async with db.operator() as tx:
+        row = await _lock_organization(tx, organization_id)
+        if row.kind == "platform":
+            raise Conflict("The platform cannot be suspended: nobody could undo it. Suspend what is in it instead.")
+        return await _set_organization_suspended(tx, order, row, order.now, reason)
+
+
+async def unsuspend_organization(db: Database, order: Order, organization_id: UUID, reason: str) -> Organization:
+    async with db.operator() as tx:
+        row = await _lock_organization(tx, organization_id)
+        return await _set_organization_suspended(tx, order, row, None, reason)
+
+
+async def _set_organization_suspended(
+    tx: OperatorTx, order: Order, row: Organization, at: datetime | None, reason: str
+) -> Organization:
+    if (row.suspended_at is None) == (at is None):
+        return row
+    await organizations.set_suspended(tx, row.id, at)
+    details: dict[str, Detail] = {"reason": reason}
+    action = "organization.unsuspended" if at is None else "organization.suspended"
+    await record(tx, row.id, order, action, ("organization", str(row.id)), details)
+    after = await organizations.find(tx, row.id)
+    assert after is not None
+    return after
+
+
+async def _lock_organization(tx: OperatorTx, organization_id: UUID) -> Organization:
+    row = await organizations.lock(tx, organization_id)
+    if row is None:
+        raise NotFound("There is no such organisation.")
+    return row
