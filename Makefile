@@ -15,10 +15,10 @@ LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generat
 up: $(VENV)/run.stamp
 	@exec $(VENV)/bin/tollhouse up
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(VENV)/browser.stamp
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -q
 
-check: $(VENV)/dev.stamp
+check: $(VENV)/dev.stamp $(VENV)/browser.stamp
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -54,6 +54,17 @@ $(VENV)/dev.stamp: $(VENV)/made.stamp requirements/dev.txt pyproject.toml
 	@echo "Installing what Tollhouse is tested with (the first time takes a minute) ..."
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What tests in a browser need besides, where it can be had: without it they are left out, and say so.
+$(VENV)/browser.stamp: assets/package-lock.json | $(VENV)/made.stamp
+	@if ! command -v npm >/dev/null; then echo "No npm: assets are not built again, and tests with axe are left out."; \
+	elif ! (cd assets && npm ci --ignore-scripts --no-audit --no-fund --silent); then echo "npm could not fetch what assets need."; fi
+	@if command -v chromium >/dev/null || [ -n "$$TOLLHOUSE_CHROMIUM" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium) >/dev/null \
+		|| echo "Chromium could not be installed."; \
+	else echo "No Chromium: tests in a browser are left out. On Debian: apt install chromium"; fi
 	@touch $@
 
 $(VENV)/made.stamp:
