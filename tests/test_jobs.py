@@ -93,7 +93,7 @@ async def office(database_url: str) -> AsyncIterator[Office]:
     await db.open()
     for teller in tellers:
         await teller.open()
-    first, second = (Jobs(database_url, db, teller, clock) for teller in tellers)
+    first, second = (Jobs(db, teller, clock) for teller in tellers)
     yield Office(database_url, clock, tellers[0], (first, second), db)
     for teller in tellers:
         await teller.close()

@@ -64,7 +64,7 @@ class Home:
     db: Database
 
     def jobs(self, ahead: timedelta = timedelta()) -> Jobs:
-        return Jobs(self.db.url, self.db, NO_TELLER, Clock(ahead))
+        return Jobs(self.db, NO_TELLER, Clock(ahead))
 
     async def work(self) -> None:
         """The job, until everybody's last call is long over."""

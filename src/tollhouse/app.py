@@ -19,6 +19,7 @@ from tollhouse.flows.connection import Policy
 from tollhouse.flows.jwks import KeySets
 from tollhouse.flows.jwt import Tokens
 from tollhouse.flows.last_used import LastUsed
+from tollhouse.flows.oidc import OpenId
 from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.gateway import routes
@@ -115,6 +116,7 @@ class App:
         self._parts.push_async_callback(fetcher.close)
         tokens = Tokens(db, KeySets(fetcher), policy, clock)
         site = Site(config.origin, mode, keyring, config.sign_up, sends_mail=config.smtp_url is not None)
+        open_id = OpenId(db, site, policy, tokens.key_sets, clock)
         last_used = LastUsed(db)
         last_used.open()
         self._parts.push_async_callback(last_used.close)
@@ -124,7 +126,7 @@ class App:
         )
         complete = Completions(self._pumps, clock).complete
         self._api = api.build(ApiState(db, teller, authentication, policy, clock, complete, tokens, site))
-        self._web = web.build(WebState(db, teller, site, clock))
+        self._web = web.build(WebState(db, teller, site, clock, policy, tokens.key_sets, open_id))
         spare_the_collector()
 
     async def _healthz(self, send: Send) -> None:

@@ -19,7 +19,9 @@ from tollhouse.flows import mail
 from tollhouse.flows.connection import Policy, check
 from tollhouse.flows.erasure import erase
 from tollhouse.flows.export import export
+from tollhouse.flows.govern import prove_ledger
 from tollhouse.flows.operation import AnyOperation, CatchUp, Reap
+from tollhouse.flows.order import Order
 from tollhouse.flows.spend import Teller
 from tollhouse.outside.mail import MailServer
 from tollhouse.store import (
@@ -30,7 +32,6 @@ from tollhouse.store import (
     kept_answer,
     organization,
     privacy,
-    proof,
     retention,
     throttle,
     usage,
@@ -57,8 +58,7 @@ Found = TypeVar("Found")
 class Jobs:
     """What the jobs share in a worker process."""
 
-    def __init__(self, url: str, db: Database, teller: Teller, clock: Callable[[], datetime]) -> None:
-        self._url = url
+    def __init__(self, db: Database, teller: Teller, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._teller = teller
         self._clock = clock
@@ -148,11 +148,10 @@ class Jobs:
 
     async def prove(self, timestamp: int) -> None:
         """The nightly proof of the ledger: differences are reported, never repaired."""
-        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
-            for failure in await proof.prove(connection):
-                log.error(
-                    "the ledger does not hold", invariant=failure.number, statement=failure.statement, rows=failure.rows
-                )
+        for failure in await prove_ledger(self._db, Order("system", self._clock())):
+            log.error(
+                "the ledger does not hold", invariant=failure.number, statement=failure.statement, rows=failure.rows
+            )
 
 
 class Checks:
@@ -256,7 +255,7 @@ async def run(config: Config, clock: Callable[[], datetime]) -> None:
     post = None
     if config.smtp_url is not None:
         post = Post(db, MailServer.of(config.smtp_url.get_secret_value(), config.mail_from), clock)
-    app = build(config, Jobs(config.database_url, db, teller, clock), checks, post)
+    app = build(config, Jobs(db, teller, clock), checks, post)
     try:
         async with app.open_async():
             await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=5)

@@ -133,7 +133,7 @@ async def test_the_list_comes_in_pages(client: Api) -> None:
     "wrong",
     [
         {"models": []}, {"models": ["nonsense"]}, {"models": "sandbox"}, {"scopes": []}, {"scopes": ["root"]},
-        {"scopes": ["operator"]}, {"mode": "live"}, {"expires_at": "2020-01-01T00:00:00Z"}, {"credits_per_month": 5},
+        {"scopes": ["operator"]}, {"mode": "real"}, {"expires_at": "2020-01-01T00:00:00Z"}, {"credits_per_month": 5},
         {"credits_per_month": "-1"}, {"requests_per_minute": -1}, {"requests_per_minute": "5"}, {"digest": "00"},
         {"organization_id": str(uuid4())}, {"created_by": "system"}, {"counts_as": str(uuid4())}, {"name": ""},
     ],
@@ -171,7 +171,12 @@ async def test_a_key_without_manage_and_nobody_manage_no_keys_and_none_of_anothe
     theirs = await other.make()
     weak = Admin(client, admin.organization_id, {"authorization": f"Bearer {(await admin.make())['key']}"})
     nobody = Admin(client, admin.organization_id, {})
-    calls = (("GET", "", None), ("PATCH", "", {"name": "x"}), ("POST", "/rotate", {}), ("DELETE", "", None))
+    calls: tuple[tuple[str, str, Any], ...] = (
+        ("GET", "", None),
+        ("PATCH", "", {"name": "x"}),
+        ("POST", "/rotate", {}),
+        ("DELETE", "", None),
+    )
     for method, path, body in calls:
         full = f"/{theirs['id']}{path}"
         assert problem(await weak.call(method, full, body)) == (403, "forbidden")

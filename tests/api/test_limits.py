@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from tests.api.conftest import Api, Reply, serve
 from tests.conftest import Cluster, SeededTemplate
+from tollhouse.core.key import end_user_id
 from tollhouse.flows.limit import LIMITS_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -124,7 +125,8 @@ async def test_every_order_about_limits_is_in_the_audit_log(client: Api) -> None
     await order(client, "PATCH", organization_id, f"/{rule['id']}", {"maximum": 7})
     await listed(client, organization_id)
     await order(client, "DELETE", organization_id, f"/{rule['id']}")
-    about = {"scope": "person", "subject": "ada", "model": None, "meter": "messages", "period": "day", "maximum": 2}
+    ada = str(end_user_id(UUID(organization_id), "ada"))  # never the name: what is in the audit log stays there
+    about = {"scope": "person", "subject": ada, "model": None, "meter": "messages", "period": "day", "maximum": 2}
     assert await audited(client, organization_id) == [
         ("limit.created", rule["id"], about),
         ("limit.changed", rule["id"], {"from": 2, "to": 7}),

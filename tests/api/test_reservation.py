@@ -700,7 +700,7 @@ async def test_the_worker_reaps_what_outlived_its_time_and_nothing_else(client: 
     db = Database(client.database_url)
     await db.open()
     try:
-        await Jobs(client.database_url, db, client.teller, client.clock).reap(0)
+        await Jobs(db, client.teller, client.clock).reap(0)
     finally:
         await db.close()
     assert await hers.money() == ("18", "2", "0")

@@ -16,9 +16,10 @@ import pytest
 from tests.conftest import TEST_SECRET
 from tests.fake_idp import FakeIdp, encoded, new_key, sign
 from tollhouse.core.ask import Credential
-from tollhouse.core.errors import Unauthenticated
+from tollhouse.core.errors import TooManyTries, Unauthenticated
 from tollhouse.core.issuer import default_audience
 from tollhouse.core.key import end_user_id
+from tollhouse.core.throttle import GUESS_ADDRESS
 from tollhouse.core.vault import Keyring
 from tollhouse.flows import govern, issuer
 from tollhouse.flows.connection import Policy
@@ -68,9 +69,12 @@ class Cast:
         async with await psycopg.AsyncConnection.connect(self.url) as connection:
             assert (await connection.execute(statement, parameters)).rowcount == 1
 
+    async def identify(self, token: str, address: str = "192.0.2.1") -> TokenHolder:
+        return await self.tokens.identify(token, address)
+
     async def refused(self, token: str) -> str:
         with pytest.raises(Unauthenticated) as refusal:
-            await self.tokens.identify(token)
+            await self.identify(token)
         said = str(refusal.value)
         assert said.startswith("This token is refused: ")
         assert not any(part in said for part in token.split(".") if len(part) > 8), "nothing of the token is told"
@@ -98,7 +102,7 @@ async def cast(database_url: str) -> AsyncIterator[Cast]:
 
 
 async def test_a_token_is_that_of_an_end_user_of_the_organisation(cast: Cast) -> None:
-    holder = await cast.tokens.identify(cast.token())
+    holder = await cast.identify(cast.token())
     assert holder == TokenHolder(
         cast.mill, cast.row.id, "u-1", end_user_id(cast.mill, "u-1"), holder.expires_at, suspended=False
     )
@@ -108,20 +112,20 @@ async def test_a_token_is_that_of_an_end_user_of_the_organisation(cast: Cast) ->
 
 async def test_the_claim_that_says_who_it_is_may_be_another(cast: Cast) -> None:
     await cast.trust(cast.mill, cast.idp, "shop", claim="customer")
-    assert (await cast.tokens.identify(cast.token(audience="shop", customer="c-7"))).external_user == "c-7"
+    assert (await cast.identify(cast.token(audience="shop", customer="c-7"))).external_user == "c-7"
     assert "names no user" in await cast.refused(cast.token(audience="shop"))
 
 
 async def test_of_several_audiences_one_is_enough(cast: Cast) -> None:
     token = cast.token(audience=["somebody", default_audience(cast.mill)])
-    assert (await cast.tokens.identify(token)).organization_id == cast.mill
+    assert (await cast.identify(token)).organization_id == cast.mill
 
 
 async def test_a_token_for_two_organisations_is_for_none(cast: Cast) -> None:
     await cast.trust(cast.bakery, cast.idp)
     both = [default_audience(cast.mill), default_audience(cast.bakery)]
     assert "several trust its issuer" in await cast.refused(cast.token(audience=both))
-    assert (await cast.tokens.identify(cast.token(audience=both[1]))).organization_id == cast.bakery
+    assert (await cast.identify(cast.token(audience=both[1]))).organization_id == cast.bakery
 
 
 @pytest.mark.parametrize(
@@ -184,11 +188,11 @@ async def test_the_issuer_of_one_organisation_makes_no_tokens_for_another(cast: 
 
 
 async def test_keys_that_are_changed_are_followed(cast: Cast) -> None:
-    await cast.tokens.identify(cast.token())
+    await cast.identify(cast.token())
     old, new = cast.idp.keys[0], new_key()
     cast.idp.keys[:] = [new, old]
     cast.clock.ahead += timedelta(minutes=1)
-    await cast.tokens.identify(cast.token())
+    await cast.identify(cast.token())
     cast.idp.keys[:] = [new]
     cast.clock.ahead += timedelta(minutes=10)
     assert "not among those" in await cast.refused(cast.token(key=old))
@@ -196,7 +200,7 @@ async def test_keys_that_are_changed_are_followed(cast: Cast) -> None:
 
 async def test_a_token_whose_key_was_withdrawn_ends_though_it_was_believed_before(cast: Cast) -> None:
     token = cast.token()
-    await cast.tokens.identify(token)
+    await cast.identify(token)
     cast.idp.keys[:] = [new_key()]
     cast.clock.ahead += timedelta(minutes=10)
     await cast.refused(token)
@@ -205,9 +209,9 @@ async def test_a_token_whose_key_was_withdrawn_ends_though_it_was_believed_befor
 async def test_a_token_ends_when_it_says(cast: Cast) -> None:
     now = int(time.time())
     token = cast.token(exp=now + 2, iat=now)
-    await cast.tokens.identify(token)
+    await cast.identify(token)
     cast.clock.ahead = timedelta(seconds=58)
-    await cast.tokens.identify(token)
+    await cast.identify(token)
     cast.clock.ahead = timedelta(seconds=63)
     assert "expired" in await cast.refused(token)
 
@@ -215,7 +219,7 @@ async def test_a_token_ends_when_it_says(cast: Cast) -> None:
 @pytest.mark.parametrize("how", ["disabled", "deleted", "organisation deleted"])
 async def test_what_is_switched_off_ends_within_five_seconds(cast: Cast, how: str) -> None:
     token = cast.token()
-    await cast.tokens.identify(token)
+    await cast.identify(token)
     match how:
         case "disabled":
             await cast.change("UPDATE jwt_issuer SET enabled = false WHERE id = %s", cast.row.id)
@@ -229,15 +233,15 @@ async def test_what_is_switched_off_ends_within_five_seconds(cast: Cast, how: st
 
 async def test_a_suspended_organisation_is_told_as_such(cast: Cast) -> None:
     await cast.change("UPDATE organization SET suspended_at = now() WHERE id = %s", cast.mill)
-    assert (await cast.tokens.identify(cast.token())).suspended
+    assert (await cast.identify(cast.token())).suspended
 
 
 async def test_two_tokens_that_begin_alike_are_two(cast: Cast) -> None:
     """The same header and the same first claims: only the whole token tells them apart."""
     mine, hers = cast.token(sub="ada"), cast.token(sub="bob")
     assert mine[:100] == hers[:100]
-    assert (await cast.tokens.identify(mine)).external_user == "ada"
-    assert (await cast.tokens.identify(hers)).external_user == "bob"
+    assert (await cast.identify(mine)).external_user == "ada"
+    assert (await cast.identify(hers)).external_user == "bob"
     head, body, _ = hers.split(".")
     assert "signature is wrong" in await cast.refused(".".join([head, body, mine.split(".")[2]]))
 
@@ -252,10 +256,10 @@ async def test_a_token_is_looked_up_once_in_five_seconds(cast: Cast, monkeypatch
 
     monkeypatch.setattr(store, "find", counting)
     token = cast.token()
-    assert len(set(await asyncio.gather(*(cast.tokens.identify(token) for _ in range(100))))) == 1
+    assert len(set(await asyncio.gather(*(cast.identify(token) for _ in range(100))))) == 1
     assert len(looked) == 1
     cast.clock.ahead = timedelta(seconds=5)
-    await cast.tokens.identify(token)
+    await cast.identify(token)
     assert len(looked) == 2
 
 
@@ -269,3 +273,48 @@ async def test_a_token_signed_over_another_text_of_the_same_claims_is_refused(ca
     key = cast.idp.keys[0]
     text = sign(key, {"alg": "ES256", "kid": key.kid}, b'{"iss": "a", "iss": "b"}')
     assert "nobody here trusts" in await cast.refused(text) or "'aud'" in await cast.refused(text)
+
+
+# -------------------------------------------------------------------------------------------------------------- guesses
+
+
+async def test_an_address_that_guesses_is_held_back_and_its_known_tokens_go_on_working(cast: Cast) -> None:
+    known, new = cast.token(), cast.token(sub="u-2")
+    await cast.identify(known)
+    for number in range(GUESS_ADDRESS.burst):
+        forged = cast.token(key=new_key("EC", cast.idp.keys[0].kid), sub=f"u-{number}")
+        await cast.refused(forged if number % 2 else cast.token(iss=f"https://{number}.example"))
+    with pytest.raises(TooManyTries):
+        await cast.identify(new)
+    cast.clock.ahead += timedelta(seconds=6)  # it is looked at again
+    assert (await cast.identify(known)).external_user == "u-1"
+    assert (await cast.identify(new, "192.0.2.9")).external_user == "u-2"
+
+
+@pytest.mark.parametrize("wrong", [{"exp": 1}, {"sub": ""}, {"aud": []}, {"header": {"kid": "of tomorrow"}}])
+async def test_a_token_of_a_trusted_issuer_is_no_guess_however_wrong_it_is(cast: Cast, wrong: dict[str, Any]) -> None:
+    header = wrong.pop("header", None)
+    for number in range(GUESS_ADDRESS.burst + 1):
+        said = {"aud": default_audience(cast.mill), "jti": str(number)} | wrong
+        await cast.refused(cast.idp.token(header, **said))
+    await cast.identify(cast.token())
+
+
+async def test_one_wrong_token_that_comes_again_and_again_is_no_guesser_and_costs_one_look_up_a_minute(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    find = store.find
+
+    async def counting(*args: Any) -> Any:
+        looked.append(1)
+        return await find(*args)
+
+    monkeypatch.setattr(store, "find", counting)
+    wrong = cast.token(aud="elsewhere")
+    for _ in range(GUESS_ADDRESS.burst * 2):
+        await cast.refused(wrong)
+    assert len(looked) == 1
+    await cast.identify(cast.token())
+    cast.clock.ahead = timedelta(minutes=1)
+    assert "nobody here trusts" in await cast.refused(wrong)

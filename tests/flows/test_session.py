@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -17,7 +16,6 @@ from tollhouse.core.session import Held, Impersonator, Signed
 from tollhouse.core.vault import Keyring
 from tollhouse.flows import session
 from tollhouse.flows.session import Browser
-from tollhouse.store import session as store
 
 
 @pytest.fixture
@@ -273,13 +271,3 @@ async def test_cancelled_anywhere_a_connection_carries_no_person_s_context(door:
         async with door.db.nobody() as tx:
             cursor = await tx.execute("SELECT app_person(), app_organization(), (SELECT count(*) FROM session)")
             assert await cursor.fetchone() == (None, None, 0)
-
-
-async def test_ended_sessions_are_forgotten_in_time(door: Doorway) -> None:
-    signed = await door.sign_in(await door.person(ADA))
-    other = await door.sign_in(signed.person_id)
-    await session.sign_out(door.db, door.order(), other)
-    async with door.db.worker() as tx:
-        assert await store.delete_ended(tx, door.now - timedelta(days=1)) == 0
-        assert await store.delete_ended(tx, door.now) == 1
-    assert await door.whose(signed.token) is not None

@@ -21,6 +21,9 @@ from tollhouse import web
 from tollhouse.core.access import Role
 from tollhouse.core.vault import Keyring
 from tollhouse.flows import session
+from tollhouse.flows.connection import Policy
+from tollhouse.flows.jwks import KeySets
+from tollhouse.flows.oidc import OpenId
 from tollhouse.flows.order import Order
 from tollhouse.flows.organization import New
 from tollhouse.flows.organization import make as make_organization
@@ -28,6 +31,7 @@ from tollhouse.flows.sign_up import make
 from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.listener import listen
+from tollhouse.outside.fetch import Fetcher
 from tollhouse.store import member as members
 from tollhouse.store.db import Database
 from tollhouse.web.route import Page
@@ -133,7 +137,9 @@ async def serving(database_url: str, table: Iterable[Page] | None = None, **of_t
     site = replace(Site(url, "test", Keyring(TEST_SECRET)), **of_the_site)
     db = Database(database_url)
     await db.open()
-    state = State(db, Teller(database_url, "test", clock), site, clock)
+    fetcher = Fetcher()
+    policy, key_sets = Policy(site.keyring, site.mode), KeySets(fetcher)
+    state = State(db, Teller(database_url, "test", clock), site, clock, policy, key_sets, OpenId(db, site, policy, key_sets, clock))
     app = web.build(state) if table is None else web.application(state, table)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -143,6 +149,7 @@ async def serving(database_url: str, table: Iterable[Page] | None = None, **of_t
     finally:
         server.should_exit = True
         await task
+        await fetcher.close()
         await db.close()
 
 

@@ -78,7 +78,12 @@ def _documented(capability_id: str) -> dict[str, Any]:
 
 @router.post("/capabilities/{name}/run", summary="Run a capability")
 async def run(
-    state: Shared, holder: CreditsHolder, name: str, body: RunBody, response: Response, key: OptionalIdempotencyKey = None
+    state: Shared,
+    holder: CreditsHolder,
+    name: str,
+    body: RunBody,
+    response: Response,
+    key: OptionalIdempotencyKey = None,
 ) -> RunView:
     once = _once(f"/api/capabilities/{name}/run", key, body, holder)
     wish = Wish(name, body.quality, body.input, holder.user(body.user), once)

@@ -137,7 +137,8 @@ async def reserve(state: Shared, holder: CreditsHolder, body: ReservationBody, k
     ask = Ask(organization_id, holder.credential, subject_id, channel, want, needs, here=False)
     once = Once(holder.identity.once_at(ENDPOINT), key, body_hash(body, user))
     admit = Admit(
-        organization_id, ask, None, external_user=user, once=once, lease=timedelta(seconds=body.ttl_seconds), metadata=body.metadata,
+        organization_id, ask, None, external_user=user, once=once,
+        lease=timedelta(seconds=body.ttl_seconds), metadata=body.metadata,
     )  # fmt: skip
     found = await state.teller.do(admit)
     if isinstance(found, Replayed):

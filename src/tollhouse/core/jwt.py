@@ -44,6 +44,10 @@ class TokenRefused(Exception):
     """A token that is not believed. The message says why, begins in lower case and holds nothing of the token."""
 
 
+class TokenUnknown(TokenRefused):
+    """Nobody here trusts who issued it, or it is not signed by them: perhaps a guess."""
+
+
 class KeysUnusable(Exception):
     """A document that is no set of keys, or has none that a token can be verified with. The message says why."""
 
@@ -153,7 +157,7 @@ class KeySet:
             raise TokenRefused("its key is for another algorithm than it is signed with")
         model = JWSRegistry.algorithms[token.algorithm]
         if not any(model.verify(token.signed, token.signature, key.key) for key in fitting):
-            raise TokenRefused("its signature is wrong")
+            raise TokenUnknown("its signature is wrong")
 
 
 def read_keys(document: bytes) -> KeySet:

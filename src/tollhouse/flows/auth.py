@@ -185,7 +185,7 @@ class Authentication:
         if credential is None:
             return identity_of(await self._session(request, now))
         if looks_like_a_token(credential):
-            return _identity_of_holder(await self._tokens.identify(credential))
+            return _identity_of_holder(await self._tokens.identify(credential, _address(request)))
         identity = await self._identities.identify(credential, _address(request), now)
         if self._used is not None:
             self._used(identity, now)
@@ -200,7 +200,7 @@ class Authentication:
             signed = await self._session(request, now)
             return Caller(identity_of(signed), signed.permissions, signed=signed)
         if looks_like_a_token(credential):
-            holder = await self._tokens.identify(credential)
+            holder = await self._tokens.identify(credential, _address(request))
             check_suspended(holder.suspended)
             return Caller(_identity_of_holder(holder), _OF_END_USERS)
         found = await self._identities.look_up(credential, _address(request), now)

@@ -12,8 +12,9 @@ from uuid import UUID
 from tollhouse.core import jwt
 from tollhouse.core.ask import Credential
 from tollhouse.core.errors import Unauthenticated
-from tollhouse.core.jwt import TokenRefused
+from tollhouse.core.jwt import Token, TokenRefused, TokenUnknown
 from tollhouse.core.key import end_user_id
+from tollhouse.core.throttle import Guesses
 from tollhouse.flows.connection import Policy
 from tollhouse.flows.jwks import KeySets, KeysMissing
 from tollhouse.store import jwt_issuer as issuers
@@ -57,11 +58,13 @@ class Tokens:
         self.key_sets = key_sets
         self._policy = policy
         self._clock = clock
+        self._guesses = Guesses()
         self._known: OrderedDict[bytes, _Verified] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[_Verified]] = {}
 
-    async def identify(self, token: str) -> TokenHolder:
-        """Unauthenticated with the reason, which holds nothing of the token."""
+    async def identify(self, token: str, address: str) -> TokenHolder:
+        """Unauthenticated with the reason, which holds nothing of the token; TooManyTries for an address from which
+        many came that no trusted issuer had signed. Tokens that were believed before go on working from there."""
         if len(token) > jwt.TOKEN_BYTES:
             raise _refusal(f"it is larger than {jwt.TOKEN_BYTES} bytes")
         digested = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -70,26 +73,31 @@ class Tokens:
             return known.holder
         asking = self._asking.get(digested)
         if asking is None:  # hundreds may bring the same new token at once
-            asking = self._asking[digested] = asyncio.create_task(self._learn(digested, token))
+            asking = self._asking[digested] = asyncio.create_task(self._learn(digested, token, address))
             asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         return (await asyncio.shield(asking)).holder
 
-    async def _learn(self, digested: bytes, text: str) -> _Verified:
+    async def _learn(self, digested: bytes, text: str, address: str) -> _Verified:
         try:
-            found = await self._verify(text)
+            token = jwt.read(text)
+            if not self._guesses.worth_asking(address, digested, self._clock()):
+                raise TokenRefused("it was refused a moment ago, and is looked at again in a minute")
+            found = await self._verify(token)
         except TokenRefused as reason:
             self._known.pop(digested, None)
+            if isinstance(reason, TokenUnknown):
+                self._guesses.failed(address, digested, self._clock())
             raise _refusal(str(reason)) from None
         finally:
             del self._asking[digested]
+        self._guesses.found(digested)
         self._known[digested] = found
         self._known.move_to_end(digested)
         if len(self._known) > KEPT_MAX:
             self._known.popitem(last=False)
         return found
 
-    async def _verify(self, text: str) -> _Verified:
-        token = jwt.read(text)
+    async def _verify(self, token: Token) -> _Verified:
         row = await self._trusted(jwt.issuer(token.claims), jwt.audiences(token.claims))
         allow_private = self._policy.private_allowed(row.organization_id)
         try:
@@ -112,7 +120,7 @@ class Tokens:
         if len(found) > 1:
             raise TokenRefused("several trust its issuer for what it says in 'aud': have it issued for one of them")
         if not found or not found[0].enabled:
-            raise TokenRefused("nobody here trusts its issuer ('iss') for what it says in 'aud'")
+            raise TokenUnknown("nobody here trusts its issuer ('iss') for what it says in 'aud'")
         return found[0]
 
 

@@ -1,7 +1,7 @@
 """People and organisations as operators see them: found, looked at, suspended. Looking leaves a trace as well, without
 what was looked for: the audit log forgets nothing, and people may be forgotten."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -15,9 +15,11 @@ from tollhouse.flows.order import Order
 from tollhouse.store import member as members
 from tollhouse.store import organization as organizations
 from tollhouse.store import person as store
+from tollhouse.store import profile as profiles
+from tollhouse.store import session as sessions
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database, OperatorTx
-from tollhouse.store.member import Membership
+from tollhouse.store.member import Member, Membership
 from tollhouse.store.organization import Organization
 from tollhouse.store.person import Person
 
@@ -34,11 +36,14 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Newest first; `text` "" finds everything. BadRequest for a cursor that no page gave."""
+    """Newest first; `text` "" finds everything. `plan_id` and `state` None narrow nothing; for the states see the
+    store. BadRequest for a cursor that no page gave."""
 
     text: str
     limit: int
     cursor: str | None
+    plan_id: str | None = None
+    state: str | None = None
 
 
 # --------------------------------------------------------------------------------------------------------------- people
@@ -48,7 +53,7 @@ async def search(db: Database, order: Order, wanted: Search) -> Page[Person]:
     """By what stands in the e-mail address or the name."""
     before = id_in("people", wanted.cursor)
     async with db.operator() as tx:
-        found = await store.search(tx, wanted.text, before, wanted.limit + 1)
+        found = await store.search(tx, wanted.text, before, wanted.limit + 1, wanted.state)
         await record(tx, PLATFORM_ID, order, "person.searched", ("person", "all"), {"found": len(found)})
     items = found[: wanted.limit]
     return Page(items, cursor_of("people", str(items[-1].id)) if len(found) > wanted.limit else None)
@@ -92,6 +97,59 @@ async def _set_suspended(tx: OperatorTx, order: Order, person: Person, at: datet
     return after
 
 
+async def set_superadmin(db: Database, order: Order, person_id: UUID, wanted: bool) -> Person:
+    """Makes somebody a superadmin, or takes that from them. Their sessions end: what they may do from here on begins
+    with signing in. Safe to repeat. Conflict for oneself, for the last superadmin, and for somebody who cannot sign
+    in."""
+    async with db.operator() as tx:
+        superadmins = await store.lock_superadmins(tx)
+        person = await _lock(tx, person_id)
+        if order.actor == f"person:{person_id}":
+            raise Conflict("This is your own account. Ask another superadmin.")
+        if person.superadmin == wanted:
+            return person
+        if wanted:
+            _check_may_be_superadmin(person)
+        else:
+            check_superadmin_remains(superadmins, person_id)
+        await store.set_superadmin(tx, person_id, wanted)
+        ended = await sessions.revoke_all(tx, person_id, order.now)
+        details: dict[str, Detail] = {"from": person.superadmin, "to": wanted, "sessions_ended": ended}
+        await record(tx, PLATFORM_ID, order, "person.superadmin_set", ("person", str(person_id)), details)
+        return replace(person, superadmin=wanted)
+
+
+def _check_may_be_superadmin(person: Person) -> None:
+    if person.erased_at is not None or person.suspended_at is not None:
+        raise Conflict("This person cannot sign in: the account is suspended or erased. Let them in first.")
+    if person.email_verified_at is None:
+        raise Conflict("Nobody has verified this e-mail address yet. The link to do so is in the mail that it got.")
+
+
+async def superadmins(db: Database) -> list[Person]:
+    async with db.operator() as tx:
+        return await store.superadmins(tx)
+
+
+async def find_by_address(db: Database, email: str) -> UUID:
+    """Whose e-mail address it is, in its normal form. NotFound, with the remedy."""
+    async with db.operator() as tx:
+        found = await profiles.find(tx, email)
+    if found is None:
+        raise NotFound(f"Nobody here has the address {email}. They sign up first.")
+    return found.id
+
+
+async def sign_out(db: Database, order: Order, person_id: UUID, reason: str) -> int:
+    """Ends all of the person's sessions, and says how many there were."""
+    async with db.operator() as tx:
+        await _lock(tx, person_id)
+        ended = await sessions.revoke_all(tx, person_id, order.now)
+        details: dict[str, Detail] = {"sessions": ended, "reason": reason}
+        await record(tx, PLATFORM_ID, order, "sessions.revoked", ("person", str(person_id)), details)
+        return ended
+
+
 async def _lock(tx: OperatorTx, person_id: UUID) -> Person:
     person = await store.lock(tx, person_id)
     if person is None:
@@ -110,11 +168,25 @@ async def search_organizations(db: Database, order: Order, wanted: Search) -> Pa
     """By what stands in the name; those that were deleted among them."""
     before = id_in("organizations", wanted.cursor)
     async with db.operator() as tx:
-        found = await organizations.search(tx, wanted.text, before, wanted.limit + 1)
+        found = await organizations.search(tx, wanted.text, before, wanted.limit + 1, wanted.plan_id, wanted.state)
         about = ("organization", "all")
         await record(tx, PLATFORM_ID, order, "organization.searched", about, {"found": len(found)})
     items = found[: wanted.limit]
     return Page(items, cursor_of("organizations", str(items[-1].id)) if len(found) > wanted.limit else None)
+
+
+async def read_members(
+    db: Database, order: Order, organization_id: UUID, cursor: str | None, limit: int
+) -> Page[Member]:
+    """Who belongs to an organisation, in the order in which their accounts were made."""
+    after = id_in("members", cursor)
+    async with db.operator() as tx:
+        await _lock_organization(tx, organization_id)
+        about = ("organization", str(organization_id))
+        await record(tx, organization_id, order, "member.read", about, {})
+        found = await members.page(tx, organization_id, after, limit + 1)
+    items = found[:limit]
+    return Page(items, cursor_of("members", str(items[-1].person_id)) if len(found) > limit else None)
 
 
 async def suspend_organization(db: Database, order: Order, organization_id: UUID, reason: str) -> Organization:

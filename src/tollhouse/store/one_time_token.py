@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from tollhouse.store.db import OperatorTx, PersonTx, TenantTx, WorkerTx
+from tollhouse.store.db import OperatorTx, PersonTx, TenantTx
 
 Purpose = Literal["verify_email", "sign_in", "reset_password", "change_email"]
 
@@ -52,9 +52,3 @@ async def use(tx: PersonTx, digests: Sequence[bytes], purpose: Purpose, now: dat
 async def void_all(tx: PersonTx, now: datetime) -> None:
     """No link that the person of the transaction was sent works any more."""
     await tx.execute("UPDATE one_time_token SET used_at = %s WHERE used_at IS NULL", (now,))
-
-
-async def delete_ended(tx: WorkerTx, before: datetime) -> int:
-    """Forgets links that ended before this moment."""
-    cursor = await tx.execute("DELETE FROM one_time_token WHERE expires_at <= %s OR used_at <= %s", (before, before))
-    return cursor.rowcount

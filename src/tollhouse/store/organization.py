@@ -97,16 +97,22 @@ async def own(tx: PersonTx) -> list[OwnOrganization]:
         return await cursor.fetchall()
 
 
-async def search(tx: OperatorTx, text: str, before: UUID | None, limit: int) -> list[Organization]:
-    """Newest first, those before an id; with a text, those in whose name it stands, whatever its case."""
+async def search(
+    tx: OperatorTx, text: str, before: UUID | None, limit: int, plan_id: str | None = None, state: str | None = None
+) -> list[Organization]:
+    """Newest first, those before an id; with a text, those in whose name it stands, whatever its case; with a state,
+    those that are open, suspended or deleted."""
     async with tx.cursor(row_factory=class_row(Organization)) as cursor:
         await cursor.execute(
             """SELECT id, name, kind, business_type, plan_id, pending_plan_id, period_anchor, clock_offset_micros,
                       suspended_at, created_at, deleted_at
                FROM organization
                WHERE (%(before)s::uuid IS NULL OR id < %(before)s) AND strpos(lower(name), lower(%(text)s)) > 0
+                 AND (%(plan)s::text IS NULL OR plan_id = %(plan)s)
+                 AND (%(state)s::text IS NULL OR %(state)s = CASE WHEN deleted_at IS NOT NULL THEN 'deleted'
+                          WHEN suspended_at IS NOT NULL THEN 'suspended' ELSE 'open' END)
                ORDER BY id DESC LIMIT %(limit)s""",
-            {"before": before, "text": text, "limit": limit},
+            {"before": before, "text": text, "limit": limit, "plan": plan_id, "state": state},
         )
         return await cursor.fetchall()
 

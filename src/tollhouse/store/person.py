@@ -79,23 +79,42 @@ async def lock(tx: OperatorTx, person_id: UUID) -> Person | None:
         return await cursor.fetchone()
 
 
-async def search(tx: OperatorTx, text: str, before: UUID | None, limit: int) -> list[Person]:
+async def search(
+    tx: OperatorTx, text: str, before: UUID | None, limit: int, state: str | None = None
+) -> list[Person]:
     """Newest first, those before an id; with a text, those in whose e-mail address or name it stands, whatever its
-    case."""
+    case; with a state, those who are superadmin, suspended, unverified or erased."""
     async with tx.cursor(row_factory=class_row(Person)) as cursor:
         await cursor.execute(
             """SELECT id, email, name, superadmin, created_at, email_verified_at, suspended_at, erased_at
                FROM person
                WHERE (%(before)s::uuid IS NULL OR id < %(before)s)
                  AND (strpos(email, lower(%(text)s)) > 0 OR strpos(lower(name), lower(%(text)s)) > 0)
+                 AND CASE %(state)s::text WHEN 'superadmin' THEN superadmin WHEN 'erased' THEN erased_at IS NOT NULL
+                     WHEN 'suspended' THEN suspended_at IS NOT NULL AND erased_at IS NULL
+                     WHEN 'unverified' THEN email_verified_at IS NULL AND erased_at IS NULL ELSE true END
                ORDER BY id DESC LIMIT %(limit)s""",
-            {"before": before, "text": text, "limit": limit},
+            {"before": before, "text": text, "limit": limit, "state": state},
         )
         return await cursor.fetchall()
 
 
 async def set_suspended(tx: OperatorTx, person_id: UUID, at: datetime | None) -> None:
     await tx.execute("UPDATE person SET suspended_at = %s WHERE id = %s", (at, person_id))
+
+
+async def set_superadmin(tx: OperatorTx, person_id: UUID, superadmin: bool) -> None:
+    await tx.execute("UPDATE person SET superadmin = %s WHERE id = %s", (superadmin, person_id))
+
+
+async def superadmins(tx: OperatorTx) -> list[Person]:
+    """All of them, also those who cannot sign in; by address."""
+    async with tx.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(
+            """SELECT id, email, name, superadmin, created_at, email_verified_at, suspended_at, erased_at
+               FROM person WHERE superadmin ORDER BY email"""
+        )
+        return await cursor.fetchall()
 
 
 async def lock_superadmins(tx: OperatorTx) -> list[UUID]:

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from tollhouse.core.access import Role
-from tollhouse.store.db import OperatorTx, PersonTx, TenantTx, WorkerTx
+from tollhouse.store.db import OperatorTx, PersonTx, TenantTx
 
 Method = Literal["password", "link", "oidc", "impersonation"]
 
@@ -181,9 +181,3 @@ async def last_organization(tx: PersonTx) -> UUID | None:
     )
     row = await cursor.fetchone()
     return row[0] if row else None
-
-
-async def delete_ended(tx: WorkerTx, before: datetime) -> int:
-    """Forgets sessions that ended before this moment."""
-    cursor = await tx.execute("DELETE FROM session WHERE expires_at <= %s OR revoked_at <= %s", (before, before))
-    return cursor.rowcount

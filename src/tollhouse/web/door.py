@@ -11,21 +11,23 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.access import Permission, roles_with
-from tollhouse.core.errors import Forbidden, NotFound, TollhouseError, Unexpected
+from tollhouse.core.errors import Forbidden, NotFound, ProofRequired, TollhouseError, Unexpected
 from tollhouse.core.key import ordered_id
 from tollhouse.core.origin import READS, from_us
 from tollhouse.core.path import local_path
+from tollhouse.core.session import check_proved
 from tollhouse.flows.session import Signed
 from tollhouse.web import forms
 from tollhouse.web.page import Pages
 from tollhouse.web.refusal import NOWHERE, MethodNotAllowed, refusal
-from tollhouse.web.route import Access, Page
+from tollhouse.web.route import SUPERADMIN, Access, Page
 from tollhouse.web.session import Anchor, find_session
 from tollhouse.web.state import State
 from tollhouse.web.visit import Visit
 
 SIGN_IN = "/sign-in"
 SECOND_FACTOR = "/sign-in/code"
+PROOF = "/confirm"
 log = structlog.get_logger()
 
 
@@ -63,11 +65,15 @@ class Door:
         elsewhere = _sent_elsewhere(visit, way)
         if elsewhere is not None:
             return visit.go(elsewhere)
-        if request.method in READS:
+        if request.method not in READS:
+            fields = await forms.read_fields(request)
+            _check_token(request, anchor, fields)
+            visit = replace(visit, fields=fields)
+        try:
+            _check_proved(visit, way)
             return await way.handler(visit)
-        fields = await forms.read_fields(request)
-        _check_token(request, anchor, fields)
-        return await way.handler(replace(visit, fields=fields))
+        except ProofRequired:
+            return visit.go(f"{PROOF}?next={quote(_wanted(visit), safe='')}")
 
     def _check_origin(self, request: Request) -> None:
         """Forbidden for forms of other sites, which browsers send with our cookie."""
@@ -102,14 +108,22 @@ def _sent_elsewhere(visit: Visit, way: Page) -> str | None:
 
 def _missing(signed: Signed, permission: Permission) -> TollhouseError:
     """What is only for those who run the installation is not there for others."""
-    if signed.organization_suspended:
-        return Forbidden(f"{signed.organization_name} is suspended. Ask those who run this installation why.")
     roles = roles_with(permission)
+    if not roles and signed.must_add_second_factor and signed.impersonator is None:
+        return Forbidden("This needs a second factor. Add one under Settings, Security, and come back.")
     if not roles:
         return NotFound(NOWHERE)
+    if signed.organization_suspended:
+        return Forbidden(f"{signed.organization_name} is suspended. Ask those who run this installation why.")
     return Forbidden(
         f"Your role here is {signed.role}, and this needs: {' or '.join(roles)}. Ask an owner to change it."
     )
+
+
+def _check_proved(visit: Visit, way: Page) -> None:
+    """What a superadmin changes on the platform, they have proved a moment ago who they are: as in the API."""
+    if way.needs == SUPERADMIN and visit.request.method not in READS:
+        check_proved(visit.who, visit.now)
 
 
 def _wanted(visit: Visit) -> str:
@@ -117,7 +131,8 @@ def _wanted(visit: Visit) -> str:
     request = visit.request
     if request.method in READS and not visit.is_htmx:
         return local_path(quote(request.scope["path"]) + (f"?{request.url.query}" if request.url.query else ""))
-    return local_path(urlsplit(request.headers.get("hx-current-url", "")).path)
+    came_from = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
+    return local_path(came_from.path + (f"?{came_from.query}" if came_from.query else ""))
 
 
 def _check_token(request: Request, anchor: Anchor, fields: forms.Fields) -> None:

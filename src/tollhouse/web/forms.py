@@ -70,6 +70,7 @@ class Form:
     fields: tuple[Field, ...]
     values: Fields = field(default_factory=dict, repr=False)
     errors: Mapping[str, str] = field(default_factory=dict)
+    sent: bool = False
 
     @property
     def ok(self) -> bool:
@@ -88,6 +89,12 @@ class Form:
 
     def chosen(self, name: str, value: str) -> bool:
         return value in self.all(name)
+
+    @property
+    def focus(self) -> str | None:
+        """The first field that is wrong with what was sent: the next keystroke belongs there."""
+        wrong = (one.name for one in self.fields if one.name in self.errors)
+        return next(wrong, None) if self.sent else None
 
     def error(self, name: str) -> str | None:
         return self.errors.get(name)
@@ -122,7 +129,7 @@ def read(fields: Sequence[Field], sent: Fields) -> Form:
             raise BadRequest(f"The field {name[:80]!r} came more than once. Reload the page and fill it in again.")
     texts = {name: tuple(_text(known[name], one) for one in sent[name]) for name in sent if name != TOKEN}
     errors = {one.name: problem for one in fields if (problem := _problem(one, texts.get(one.name, ()))) is not None}
-    return Form(tuple(fields), texts, errors)
+    return Form(tuple(fields), texts, errors, sent=True)
 
 
 def _text(one: Field, value: str) -> str:

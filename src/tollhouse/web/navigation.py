@@ -8,12 +8,13 @@ from tollhouse.core.access import Permission
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`needs` None: for everybody who is signed in."""
+    """`needs` None: for everybody who is signed in. `exact`: it is not lit on the pages below its path."""
 
     path: str
     label: str
     icon: str
     needs: Permission | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,9 @@ class Group:
     entries: tuple[Entry, ...]
 
 
-GROUPS: tuple[Group, ...] = (Group("", (Entry("/", "Home", "house"),)),)
+GROUPS: tuple[Group, ...] = (
+    Group("", (Entry("/", "Home", "house"),)),
+    Group("Platform", (Entry("/operator", "Operators' area", "shield", "platform"),)),)
 
 
 def shown(may: Callable[[Permission], bool]) -> list[Group]:

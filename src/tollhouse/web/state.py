@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tollhouse.flows.connection import Policy
+from tollhouse.flows.jwks import KeySets
+from tollhouse.flows.oidc import OpenId
 from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.store.db import Database
@@ -11,9 +14,12 @@ from tollhouse.store.db import Database
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`clock` gives the real time, in UTC."""
+    """`clock` gives the real time, in UTC; `policy` and `key_sets` are for what is asked of other servers."""
 
     db: Database
     teller: Teller
     site: Site
     clock: Callable[[], datetime]
+    policy: Policy
+    key_sets: KeySets
+    open_id: OpenId

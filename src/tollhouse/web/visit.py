@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from tollhouse.core.access import Permission
+from tollhouse.core.errors import TollhouseError
 from tollhouse.flows.order import Order
-from tollhouse.flows.session import Held, Signed
+from tollhouse.flows.session import Browser, Held, Signed
 from tollhouse.web import forms, navigation, session
 from tollhouse.web.forms import Field, Fields, Form
 from tollhouse.web.page import Pages
@@ -45,6 +46,16 @@ class Visit:
         return Order(self.who.actor, self.now, self.address)
 
     @property
+    def stranger(self) -> Order:
+        """What is changed before anybody is known, such as by signing in."""
+        return Order("system", self.now, self.address)
+
+    @property
+    def browser(self) -> Browser:
+        """For a session that begins in place of the one that it has."""
+        return Browser(self.request.headers.get("user-agent", ""), self.signed or self.held)
+
+    @property
     def address(self) -> str | None:
         """The network address of the browser."""
         return self.request.client.host if self.request.client else None
@@ -68,6 +79,14 @@ class Visit:
         if said is not None:
             session.forget_told(response, self.state.site)
         return self._finished(response)
+
+    def again(self, template: str, form: Form, error: TollhouseError | None = None, **context: Any) -> Response:
+        """A form that was not taken, with what was typed: something is wrong with its fields, or a flow refused it."""
+        shown = form if error is None else form.refused_by(error)
+        response = self.page(template, 422 if error is None else error.status, form=shown, **context)
+        if error is not None and error.retry_after_s is not None:
+            response.headers["retry-after"] = str(error.retry_after_s)
+        return response
 
     def part(self, template: str, block: str, status: int = 200, **context: Any) -> Response:
         """One block of a page, for htmx."""
