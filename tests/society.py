@@ -74,7 +74,9 @@ class Society:
     async def team(self, owner_id: UUID, **others: Role) -> tuple[UUID, dict[str, UUID]]:
         """An organisation called Mill, and further members of it, each under a name with a role."""
         signed = await self.sign_in(owner_id)
-        made = await organization.create(self.db, self.order(signed.actor), signed, "Mill", "general")
+        async with self.db.operator() as tx:
+            new = organization.New("Mill", "team")
+            made = await organization.make(tx, self.order(signed.actor), new, owner_id)
         return made.id, {name: await self.join(made.id, role) for name, role in others.items()}
 
     async def join(self, organization_id: UUID, role: Role) -> UUID:

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import typer
 
-from tollhouse import __version__, cli_audit, cli_catalog, config, data_directory, logs, migrations
+from tollhouse import __version__, cli_audit, cli_catalog, cli_superadmin, config, data_directory, logs, migrations
 from tollhouse.config import Config, ConfigError
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.key import SCOPES
@@ -34,6 +34,7 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 app.add_typer(cli_catalog.commands(lambda: _database_url(config.read())), name="catalog")
 app.add_typer(cli_audit.commands(lambda: _database_url(config.read())), name="audit")
+app.add_typer(cli_superadmin.commands(lambda: _database_url(config.read())), name="superadmin")
 
 
 @app.command()

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CALL = {"model": "sandbox", "input_tokens": 1_000, "max_output_tokens": 100}
 COST = "0.065"
+NOBODY = UUID("0190f3c4-0000-7000-8000-000000000000")  # nothing has this id
 BODY: dict[str, Any] = {"name": "laptop", "scopes": ["credits", "act_as"], "mode": "test"}
 FIELDS = {
     "id", "name", "start", "scopes", "mode", "models", "credits_per_month", "requests_per_minute", "expires_at",
@@ -135,7 +136,7 @@ async def test_the_list_comes_in_pages(client: Api) -> None:
         {"models": []}, {"models": ["nonsense"]}, {"models": "sandbox"}, {"scopes": []}, {"scopes": ["root"]},
         {"scopes": ["operator"]}, {"mode": "real"}, {"expires_at": "2020-01-01T00:00:00Z"}, {"credits_per_month": 5},
         {"credits_per_month": "-1"}, {"requests_per_minute": -1}, {"requests_per_minute": "5"}, {"digest": "00"},
-        {"organization_id": str(uuid4())}, {"created_by": "system"}, {"counts_as": str(uuid4())}, {"name": ""},
+        {"organization_id": str(NOBODY)}, {"created_by": "system"}, {"counts_as": str(NOBODY)}, {"name": ""},
     ],
     ids=str,
 )  # fmt: skip

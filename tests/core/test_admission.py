@@ -33,7 +33,7 @@ from tests.core.cast import (
     price,
     studio,
 )
-from tollhouse.core import errors
+from tollhouse.core import errors, refusals
 from tollhouse.core.admission import OUTPUT_TOKENS_MIN, UNKNOWN_TOKENS, Admission, LimitState, decide, quote_of
 from tollhouse.core.ask import Ask, CapabilityWant, CreditsWant, Facts, Size
 from tollhouse.core.catalogue import Offer, Quality
@@ -117,7 +117,7 @@ def test_what_is_reserved_is_what_settling_it_would_charge(
     books, windows = credits_of(micros), Windows()
     try:
         admission = decided(asked, facts(), books, windows)
-    except errors.InsufficientCredits as refusal:
+    except refusals.InsufficientCredits as refusal:
         assert refusal.needed_micros > refusal.spendable_micros == micros
         assert windows.by_id == {}
         return
@@ -215,9 +215,9 @@ def test_the_tightest_limits_are_told_as_they_stand_after_the_call() -> None:
 @pytest.mark.parametrize(
     ("given_facts", "allowed", "refusal"),
     [
-        (facts(plan=plan(daily_messages=3)), 3, errors.LimitExceeded),
-        (with_models(model(daily_messages=3)), 3, errors.LimitExceeded),
-        (facts(plan=plan(monthly_tokens=3_400)), 3, errors.QuotaExceeded),
+        (facts(plan=plan(daily_messages=3)), 3, refusals.LimitExceeded),
+        (with_models(model(daily_messages=3)), 3, refusals.LimitExceeded),
+        (facts(plan=plan(monthly_tokens=3_400)), 3, refusals.QuotaExceeded),
     ],
     ids=["plan", "model", "tokens"],
 )
@@ -473,7 +473,7 @@ def test_the_requests_of_a_day_are_exact_and_those_given_back_are_there_again() 
 def test_a_refusal_counts_no_request_of_the_minute() -> None:
     given_facts, rates = on("free"), Rates()
     takes = takes_of(ask(USE), given_facts)
-    with pytest.raises(errors.InsufficientCredits):
+    with pytest.raises(refusals.InsufficientCredits):
         decide(ask(USE), given_facts, takes, credits_of(0), Windows(), rates)
     assert (rates.by_id, rates.changed) == ({}, set())
 
@@ -694,11 +694,11 @@ def test_no_call_reserves_more_than_balance_and_limit_both_leave(limit: int, cre
     windows, books = Windows(), credits_of(credits)
     try:
         admission = decided(ask(output_tokens=output), with_credits_limit(limit), books, windows)
-    except errors.LimitExceeded as refusal:
+    except refusals.LimitExceeded as refusal:
         assert refusal.meter == "credits"
         least = quote_of(ask(), "small", facts()).most_micros(1_000, min(output, OUTPUT_TOKENS_MIN))
         assert least > limit
-    except errors.InsufficientCredits:
+    except refusals.InsufficientCredits:
         assert credits < limit
     else:
         assert admission.hold.amount_micros <= min(limit, credits)

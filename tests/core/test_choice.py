@@ -32,7 +32,7 @@ from tests.core.cast import (
     price,
     studio,
 )
-from tollhouse.core import errors
+from tollhouse.core import errors, refusals
 from tollhouse.core.admission import CANDIDATES_MAX, OUTPUT_TOKENS_MIN, Admission, decide
 from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Size
 from tollhouse.core.catalogue import Catalogue
@@ -101,7 +101,7 @@ def test_all_connections_of_the_model_are_asked_and_the_system_default_last() ->
 
 def test_another_organisations_connections_are_never_asked() -> None:
     known = world(GPT, own_connections={UUID(int=9): {"openai": (own(61),)}})
-    with pytest.raises(errors.NotConnected):
+    with pytest.raises(refusals.NotConnected):
         decided(ask(call("gpt")), known, **LIVE)
 
 
@@ -183,7 +183,7 @@ def test_no_candidate_can_cost_more_than_what_is_held_nor_answer_longer_than_the
     want = CallWant("gpt", Size(given_tokens, output), answers)
     try:
         admission = decided(ask(want), known, micros)
-    except errors.InsufficientCredits:
+    except refusals.InsufficientCredits:
         return
     assert len(admission.terms.candidates) <= CANDIDATES_MAX
     first = admission.terms.candidates[0]
@@ -208,7 +208,7 @@ def test_over_an_own_connection_a_share_is_charged_and_the_platforms_price_is_he
     assert [one.quote.share_permille for one in rich.terms.candidates] == [100, 1_000]
     poor = decided(ask(call("gpt")), known, micros=6_500)
     assert (numbers(poor), poor.hold.amount_micros) == ([("gpt", 61)], 6_500)
-    with pytest.raises(errors.InsufficientCredits):
+    with pytest.raises(refusals.InsufficientCredits):
         decided(ask(call("gpt")), known, micros=6_000)
 
 
@@ -243,7 +243,7 @@ def test_replacements_are_followed_so_far_and_no_further(steps: int, allowed: bo
     if allowed:
         assert decided(ask(call("0")), known).terms.model.id == str(steps)
         return
-    with pytest.raises(errors.ModelDisabled):
+    with pytest.raises(refusals.ModelDisabled):
         decided(ask(call("0")), known)
 
 
@@ -251,7 +251,7 @@ ANCIENT = NOON - 365 * DAY
 
 
 def test_replacements_in_a_circle_are_refused() -> None:
-    with pytest.raises(errors.ModelDisabled):
+    with pytest.raises(refusals.ModelDisabled):
         decided(ask(call("old")), world(old(), old(id="new", replacement_id="old")))
 
 
@@ -265,7 +265,7 @@ def test_who_has_unlocked_a_model_has_its_replacement_and_who_has_not_is_on_tria
 
 
 def test_a_disabled_replacement_is_refused_like_any_other() -> None:
-    with pytest.raises(errors.ModelDisabled) as refused:
+    with pytest.raises(refusals.ModelDisabled) as refused:
         decided(ask(call("old")), world(old(), model(id="new", enabled=False)))
     assert refused.value.model_id == "new"
 
@@ -363,7 +363,7 @@ def test_auto_chooses_nothing_that_cannot_be_asked(out_of_reach: dict[str, Any])
 
 def test_without_a_model_of_any_tier_the_default_answers_and_without_one_nobody() -> None:
     assert decided(auto(COMPLEX), world(model(id="default", is_default=True))).terms.model.id == "default"
-    with pytest.raises(errors.ModelNotFound):
+    with pytest.raises(refusals.ModelNotFound):
         decided(auto(COMPLEX), world(model()))
 
 
@@ -372,7 +372,7 @@ def test_where_credits_do_not_reach_a_cheaper_tier_answers_instead_of_a_refusal(
     middle = decided(auto(MODERATE), known).hold.amount_micros
     assert decided(auto(MODERATE), known, micros=300_000).terms.model.id == "cheap"
     assert middle > 300_000
-    with pytest.raises(errors.InsufficientCredits):
+    with pytest.raises(refusals.InsufficientCredits):
         decided(auto(MODERATE), known, micros=100)
 
 
@@ -444,7 +444,7 @@ def test_an_experiment_refuses_nobody_who_would_have_been_admitted_without_it() 
     known = catalogue(experiments=(experiment("large"),), prices={"small": (price(),), "large": (dear,)})
     found = decided(ask(output_tokens=200), known, micros=CREDIT, entitled=LARGE)
     assert (found.terms.model.id, found.terms.experiment_id) == ("small", None)
-    with pytest.raises(errors.InsufficientCredits) as refused:
+    with pytest.raises(refusals.InsufficientCredits) as refused:
         decided(ask(output_tokens=200), known, micros=1_000, entitled=LARGE)
     assert refused.value.needed_micros == 80_000, "what the model that was asked for would cost"
 

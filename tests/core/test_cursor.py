@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollhouse.core.cursor import cursor_of, id_in, place_in
+from tollhouse.core.cursor import cursor_of, id_in, number_in, place_in
 from tollhouse.core.errors import BadRequest
 
 Words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1)
@@ -35,8 +35,21 @@ def test_whatever_is_sent_is_refused_by_its_name(cursor: str) -> None:
 
 def test_the_first_page_has_no_cursor() -> None:
     assert id_in("members", None) is None
+    assert number_in("audit", None) is None
 
 
 def test_an_id_that_is_none_is_refused() -> None:
     with pytest.raises(BadRequest):
         id_in("members", cursor_of("members", f"{uuid4()}0"))
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_a_number_comes_back(number: int) -> None:
+    assert number_in("audit", cursor_of("audit", str(number))) == number
+
+
+@pytest.mark.parametrize("place", ["-1", "1" * 19, "1.5", "\u0662", " 1"])
+def test_a_number_that_no_row_has_is_refused(place: str) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        number_in("audit", cursor_of("audit", place))
+    assert refusal.value.field == "cursor"

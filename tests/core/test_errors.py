@@ -7,15 +7,17 @@ from uuid import UUID
 import pytest
 
 from tests.core.cast import CREDIT, NOON
-from tollhouse.core import errors
-from tollhouse.core.errors import Hint, LimitExceeded, TollhouseError, format_price
+from tollhouse.core import errors, refusals
+from tollhouse.core.errors import Hint, TollhouseError
+from tollhouse.core.refusals import LimitExceeded, format_price
 
 LATER = NOON + timedelta(hours=12)
 CALL = UUID(int=101)
+MODULES = {errors.__name__, refusals.__name__}
 
 
 def every_kind(kind: type[TollhouseError] = TollhouseError) -> set[type[TollhouseError]]:
-    return {kind}.union(*(every_kind(one) for one in kind.__subclasses__() if one.__module__ == errors.__name__))
+    return {kind}.union(*(every_kind(one) for one in kind.__subclasses__() if one.__module__ in MODULES))
 
 
 def full(kind: type[LimitExceeded] = LimitExceeded, **changes: Any) -> LimitExceeded:
@@ -33,22 +35,22 @@ REFUSALS: list[tuple[TollhouseError, str, int, int | None, bool]] = [
     (errors.BadRequest("No."), "invalid_request", 400, None, True),
     (errors.BadRequest("No.", status=413), "invalid_request", 413, None, True),
     (errors.NotFound("No."), "not_found", 404, None, True),
-    (errors.ModelNotAllowed("large", ("small",)), "model_not_allowed", 403, None, True),
+    (refusals.ModelNotAllowed("large", ("small",)), "model_not_allowed", 403, None, True),
     (errors.Conflict("No."), "conflict", 409, None, True),
     (errors.StillRunning("No."), "conflict", 409, 1, True),
     (errors.Mismatch("No."), "idempotency_mismatch", 422, None, True),
     (errors.Overloaded("No."), "overloaded", 503, 1, True),
-    (errors.ModelNotFound("small"), "model_not_found", 404, None, True),
-    (errors.ModelDisabled("small"), "model_disabled", 403, None, True),
-    (errors.NotConnected("small", "openai"), "model_not_connected", 503, None, True),
-    (errors.CapabilityDenied("drawing", None, "free", None), "capability_denied", 403, None, True),
-    (errors.ModelLocked("large", 299), "model_locked", 403, None, True),
-    (errors.TrialExpired("large", 299, 2), "trial_expired", 402, None, True),
-    (errors.PriceUnknown("small"), "price_unknown", 403, None, True),
-    (errors.InsufficientCredits(2, 1, 0, LATER), "insufficient_credits", 402, None, True),
+    (refusals.ModelNotFound("small"), "model_not_found", 404, None, True),
+    (refusals.ModelDisabled("small"), "model_disabled", 403, None, True),
+    (refusals.NotConnected("small", "openai"), "model_not_connected", 503, None, True),
+    (refusals.CapabilityDenied("drawing", None, "free", None), "capability_denied", 403, None, True),
+    (refusals.ModelLocked("large", 299), "model_locked", 403, None, True),
+    (refusals.TrialExpired("large", 299, 2), "trial_expired", 402, None, True),
+    (refusals.PriceUnknown("small"), "price_unknown", 403, None, True),
+    (refusals.InsufficientCredits(2, 1, 0, LATER), "insufficient_credits", 402, None, True),
     (full(), "rate_limit_exceeded", 429, None, False),
     (full(period="minute", retry_after_s=41), "rate_limit_exceeded", 429, 41, True),
-    (full(errors.QuotaExceeded, meter="tokens"), "quota_exceeded", 429, None, False),
+    (full(refusals.QuotaExceeded, meter="tokens"), "quota_exceeded", 429, None, False),
     (errors.TooManyTries(41), "too_many_tries", 429, 41, True),
     (errors.Unexpected("No."), "internal_error", 500, None, True),
     (errors.ProviderFailed("No."), "provider_error", 502, None, True),
@@ -78,13 +80,13 @@ def test_a_request_that_is_wrong_names_the_field_if_there_is_one() -> None:
 
 
 def test_the_name_of_a_model_that_is_none_is_repeated_in_part() -> None:
-    refusal = errors.ModelNotFound("m" * 200)
+    refusal = refusals.ModelNotFound("m" * 200)
     assert refusal.details() == {"model_id": "m" * 80}
     assert f"'{'m' * 80}'" in str(refusal) and "m" * 81 not in str(refusal)
 
 
 def test_a_denied_capability_names_the_plan_that_has_it() -> None:
-    refusal = errors.CapabilityDenied("drawing", "premium", "free", "team", 9_900)
+    refusal = refusals.CapabilityDenied("drawing", "premium", "free", "team", 9_900)
     assert str(refusal) == (
         "The plan 'free' does not offer 'drawing' at quality 'premium'. Upgrade to 'team' to use it."
     )
@@ -93,14 +95,14 @@ def test_a_denied_capability_names_the_plan_that_has_it() -> None:
 
 
 def test_a_capability_that_no_plan_has_promises_no_upgrade() -> None:
-    refusal = errors.CapabilityDenied("drawing", None, "free", None)
+    refusal = refusals.CapabilityDenied("drawing", None, "free", None)
     assert str(refusal) == "The plan 'free' does not offer 'drawing'. No plan offers it at the moment."
     assert (refusal.details()["quality"], refusal.hints()) == (None, ())
 
 
 def test_a_locked_model_without_a_price_names_none() -> None:
-    assert "Unlock it, or" in str(errors.ModelLocked("large", None))
-    assert "Unlock it to go on" in str(errors.TrialExpired("large", None, 2))
+    assert "Unlock it, or" in str(refusals.ModelLocked("large", None))
+    assert "Unlock it to go on" in str(refusals.TrialExpired("large", None, 2))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_price_is_written_in_dollars_and_cents(cents: int | None, text: str) -
 
 @pytest.mark.parametrize(("spendable", "left"), [(5 * CREDIT, "5"), (0, "0"), (-CREDIT, "0")])
 def test_what_is_left_of_the_credits_is_never_said_to_be_below_zero(spendable: int, left: str) -> None:
-    refusal = errors.InsufficientCredits(6 * CREDIT, spendable, 0, LATER)
+    refusal = refusals.InsufficientCredits(6 * CREDIT, spendable, 0, LATER)
     assert str(refusal) == (f"This call may cost up to 6 credits and {left} are left. Top up, or lower max_tokens.")
     assert refusal.details() == {"required": "6", "spendable": left, "reserved": "0", "resets_at": LATER}
     assert refusal.hints() == (Hint("top_up"), Hint("upgrade"), Hint("wait", at=LATER))
@@ -175,10 +177,10 @@ def test_who_says_no_more_has_nothing_to_add() -> None:
 
 
 def test_a_model_that_is_not_the_keys_names_those_that_are() -> None:
-    refusal = errors.ModelNotAllowed("large", ("small", "tiny"))
+    refusal = refusals.ModelNotAllowed("large", ("small", "tiny"))
     assert str(refusal).startswith("This API key is for these models alone: small, tiny. 'large'")
     assert refusal.details() == {"model_id": "large", "models": ["small", "tiny"]}
-    assert ": m0, " in (many := str(errors.ModelNotAllowed("large", tuple(f"m{n}" for n in range(90)))))
+    assert ": m0, " in (many := str(refusals.ModelNotAllowed("large", tuple(f"m{n}" for n in range(90)))))
     assert "m19, ..." in many and "m20" not in many
 
 

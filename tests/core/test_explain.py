@@ -35,13 +35,14 @@ from tests.core.cast import (
 from tollhouse.core.admission import Admission, decide
 from tollhouse.core.ask import AUTO, Ask, CapabilityWant, CreditsWant, Facts
 from tollhouse.core.credit import Account
-from tollhouse.core.errors import LimitExceeded, TollhouseError
+from tollhouse.core.errors import TollhouseError
 from tollhouse.core.experiment import Arm, Experiment
 from tollhouse.core.explain import Explanation, LimitLeft, explain
 from tollhouse.core.limits import takes_of
 from tollhouse.core.period import end_of, start_of
 from tollhouse.core.quota import Rule, Windows
 from tollhouse.core.rate import Rates
+from tollhouse.core.refusals import LimitExceeded
 
 USE = CapabilityWant("drawing")
 EXPERIMENT = Experiment(UUID(int=8), "trial", "small", None, None, NOON - DAY, None, (Arm("large", 1),))

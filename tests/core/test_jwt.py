@@ -152,9 +152,9 @@ def test_whatever_comes_is_read_or_refused(text: str) -> None:
 
 
 @given(st.binary(min_size=64, max_size=64), st.sampled_from(["test", "live"]))
-def test_no_key_of_ours_looks_like_a_token(randomness: bytes, mode: Any) -> None:
+def test_no_key_of_ours_looks_like_a_jwt(randomness: bytes, mode: Any) -> None:
     with suppress(ValueError):  # too few of these bytes count
-        assert not jwt.looks_like_a_token(make_key(mode, randomness))
+        assert not jwt.looks_like_a_jwt(make_key(mode, randomness))
 
 
 # ----------------------------------------------------------------------------------------------------------------- keys

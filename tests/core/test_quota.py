@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.cast import NOON, ORGANIZATION, SOMEBODY, moments
-from tollhouse.core.errors import LimitExceeded, QuotaExceeded
 from tollhouse.core.period import Kind, start_of
 from tollhouse.core.quota import Counter, Meter, Take, Windows, counter
+from tollhouse.core.refusals import LimitExceeded, QuotaExceeded
 
 kinds = st.sampled_from(get_args(Kind))
 

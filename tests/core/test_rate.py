@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.cast import NOON, ORGANIZATION, SOMEBODY
-from tollhouse.core.errors import LimitExceeded
 from tollhouse.core.rate import Rate, Rates, RateTake, rate_id
+from tollhouse.core.refusals import LimitExceeded
 
 MINUTE = timedelta(seconds=60)
 RATE_ID = rate_id(SOMEBODY, "", None)

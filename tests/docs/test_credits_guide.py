@@ -43,6 +43,7 @@ def follow(
         ("docs/gateway.md", ("sh", "python", "text", "")),
         ("docs/keys.md", ("sh", "python", "text", "")),
         ("docs/operators.md", ("sh", "python", "text", "")),
+        ("docs/organisations.md", ("sh", "python", "text", "")),
         ("docs/prices.md", ("sh", "python", "text", "")),
         ("docs/providers.md", ("sh", "python", "text", "")),
         ("README.md", ("python",)),

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tollhouse.core import errors
+from tollhouse.cli import app
+from tollhouse.config import Config
+from tollhouse.core import errors, refusals
 from tollhouse.gateway.routes import LOOKED_UP, SURFACES
 from tollhouse.store.proof import INVARIANTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-OF_THE_API = {"invalid_answer"}  # codes that no call of the gateway meets
+OF_THE_API = {"invalid_answer", "proof_required"}  # codes that no call of the gateway meets
 AUDIT_CHAIN = 16  # proved by a program, not by a query
 HELD_BY_THE_PROOF = {one.number for one in INVARIANTS} | {AUDIT_CHAIN}
 
@@ -56,6 +58,16 @@ def test_the_guarantees_are_checked_by_invariants_that_there_are() -> None:
     assert numbers and numbers <= HELD_BY_THE_PROOF
 
 
+def test_the_page_for_operators_has_every_setting_and_every_command() -> None:
+    text = (ROOT / "docs" / "operators.md").read_text()
+    table = re.search(r"^\| name \|.*?\n\n", text, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    assert set(re.findall(r"`([A-Z_]+)`", table[0])) >= {name.upper() for name in Config.model_fields}
+    commands = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
+    for name in (*commands, *(str(one.name) for one in app.registered_groups)):
+        assert f"`tollhouse {name}" in text, name
+
+
 def test_the_page_of_the_gateway_has_every_path_and_every_code_with_its_status() -> None:
     text = (ROOT / "docs" / "gateway.md").read_text()
     for path in (*LOOKED_UP, *(surface.path for surface in SURFACES)):
@@ -63,7 +75,8 @@ def test_the_page_of_the_gateway_has_every_path_and_every_code_with_its_status()
     rows = re.findall(r"^\| ([\d, ]+) \| ([^|]*) \|", text, re.MULTILINE)
     told = {(int(status), code) for statuses, codes in rows for status in statuses.split(",")
             for code in re.findall(r"`(\w+)`", codes)}  # fmt: skip
-    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.TollhouseError)]
+    named = (*vars(errors).values(), *vars(refusals).values())
+    kinds = [one for one in named if isinstance(one, type) and issubclass(one, errors.TollhouseError)]
     codes = {(one.status, one.code) for one in kinds if one.code != errors.TollhouseError.code}
     assert {(status, code) for status, code in codes if code not in OF_THE_API} <= told
     assert {code for _, code in told} <= {code for _, code in codes}

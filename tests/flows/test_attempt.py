@@ -26,8 +26,9 @@ from tests.flows.cast import (
 )
 from tollhouse.core.ask import AUTO, CallWant, CapabilityWant, Size
 from tollhouse.core.complexity import Shape
-from tollhouse.core.errors import Conflict, LimitExceeded, ModelNotFound
+from tollhouse.core.errors import Conflict
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import LimitExceeded, ModelNotFound
 from tollhouse.flows.operation import LEASE, Admitted, Answered, Attempt, Keeps, Outcome, Reap, Release, Renew, Settle
 from tollhouse.flows.spend import Teller
 

@@ -30,15 +30,13 @@ from tollhouse.core.errors import (
     Conflict,
     Forbidden,
     Hint,
-    InsufficientCredits,
-    LimitExceeded,
     Mismatch,
-    ModelNotFound,
     Remembered,
     StillRunning,
     TollhouseError,
     Unauthenticated,
 )
+from tollhouse.core.refusals import InsufficientCredits, LimitExceeded, ModelNotFound
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, Admitted, Answer, Outcome, Reap, Release, Replayed, Settle, Settled
 from tollhouse.flows.spend import Teller

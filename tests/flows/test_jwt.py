@@ -311,7 +311,7 @@ async def test_one_wrong_token_that_comes_again_and_again_is_no_guesser_and_cost
         return await find(*args)
 
     monkeypatch.setattr(store, "find", counting)
-    wrong = cast.token(aud="elsewhere")
+    wrong = cast.token(audience="elsewhere")
     for _ in range(GUESS_ADDRESS.burst * 2):
         await cast.refused(wrong)
     assert len(looked) == 1

@@ -15,9 +15,10 @@ import pytest
 from tests.conftest import TEST_POLICY, TEST_SECRET
 from tests.flows.cast import CREDIT, FAILED, SANDBOX_PRICE, Clock, answer, ask, change, found, rows, settle
 from tollhouse.core.ask import Credential
-from tollhouse.core.errors import BadRequest, Conflict, Forbidden, LimitExceeded, NotFound, Unauthenticated
+from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Unauthenticated
 from tollhouse.core.key import digest
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import LimitExceeded
 from tollhouse.flows import key
 from tollhouse.flows.key import KEYS_MAX, KeyChange, Manager
 from tollhouse.flows.limit import LIMITS_MAX, NewLimit, create_limit

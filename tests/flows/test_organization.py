@@ -9,11 +9,20 @@ import pytest
 
 from tests.flows.cast import ask, settle
 from tests.ledger import assert_ledger_holds
-from tests.society import Society, society
-from tollhouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, ProofRequired, TollhouseError
+from tests.society import KEYRING, Society, society
+from tollhouse.core.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    NotFound,
+    ProofRequired,
+    TollhouseError,
+    TooManyTries,
+)
 from tollhouse.core.key import digest, make_key
 from tollhouse.core.membership import OWNED_MAX
 from tollhouse.core.session import Impersonator, Signed
+from tollhouse.core.throttle import ORGANIZATION_PERSON
 from tollhouse.flows import organization as flow
 from tollhouse.flows.organization import Change, Insider
 from tollhouse.flows.spend import Teller
@@ -30,7 +39,7 @@ async def town(database_url: str) -> AsyncIterator[Society]:
 
 async def create(town: Society, owner: UUID, name: str = "Mill", business_type: str = "general") -> UUID:
     signed = await town.sign_in(owner)
-    return (await flow.create(town.db, town.order(signed.actor), signed, name, business_type)).id
+    return (await flow.create(town.db, KEYRING, town.order(signed.actor), signed, name, business_type)).id
 
 
 async def personal(town: Society, person: UUID) -> UUID:
@@ -64,9 +73,11 @@ async def test_of_many_that_are_made_at_once_one_owns_no_more_than_one_may(town:
     ada = await town.person()
     signed = await town.sign_in(ada)
     order = town.order(signed.actor)
-    made = [flow.create(town.db, order, signed, f"Mill {n}", "general") for n in range(OWNED_MAX + 4)]
+    for _ in range(OWNED_MAX - 2):
+        await town.team(ada)
+    made = [flow.create(town.db, KEYRING, order, signed, f"Mill {n}", "general") for n in range(5)]
     refused = [one for one in await asyncio.gather(*made, return_exceptions=True) if isinstance(one, BaseException)]
-    assert [type(one) for one in refused] == [Conflict] * 4
+    assert [type(one) for one in refused] == [Conflict] * 3
     async with town.db.person(ada) as tx:
         owned = [row for row in await organizations.own(tx) if row.kind == "team"]
     assert len(owned) == OWNED_MAX
@@ -74,10 +85,25 @@ async def test_of_many_that_are_made_at_once_one_owns_no_more_than_one_may(town:
 
 async def test_one_that_was_deleted_counts_no_more(town: Society) -> None:
     ada = await town.person()
-    made = [await create(town, ada) for _ in range(OWNED_MAX)]
+    made = [(await town.team(ada))[0] for _ in range(OWNED_MAX)]
     await flow.delete(town.db, await town.insider(made[0], ada), "Mill")
     await create(town, ada)
     with pytest.raises(Conflict, match="20 organisations"):
+        await create(town, ada)
+
+
+async def test_nobody_gets_credits_by_making_organisations_and_deleting_them(town: Society) -> None:
+    ada, bob = await town.person(), await town.person()
+    for _ in range(ORGANIZATION_PERSON.burst):
+        mill = await create(town, ada)
+        await flow.delete(town.db, await town.insider(mill, ada), "Mill")
+    with pytest.raises(TooManyTries) as refusal:
+        await create(town, ada)
+    assert refusal.value.retry_after_s > 60 * 60
+    await create(town, bob)
+    town.later(seconds=refusal.value.retry_after_s)
+    await create(town, ada)
+    with pytest.raises(TooManyTries):
         await create(town, ada)
 
 
@@ -105,7 +131,7 @@ async def test_a_business_type_is_one_of_the_list_or_what_an_operator_named(town
 async def test_nobody_makes_one_in_somebodys_place(town: Society) -> None:
     signed = impersonated(await town.sign_in(await town.person()))
     with pytest.raises(Forbidden, match="act as"):
-        await flow.create(town.db, town.order(signed.actor), signed, "Mill", "general")
+        await flow.create(town.db, KEYRING, town.order(signed.actor), signed, "Mill", "general")
 
 
 # ------------------------------------------------------------------------------------------------------------- changing

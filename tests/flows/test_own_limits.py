@@ -14,8 +14,9 @@ import pytest
 from tests.flows.cast import CREDIT, FAILED, SOMEBODY, TOKENS, Clock, add_key, answer, ask, change, found, rows, settle
 from tests.ledger import assert_ledger_holds
 from tollhouse.core.ask import CapabilityWant, CreditsWant
-from tollhouse.core.errors import BadRequest, Conflict, LimitExceeded, NotFound, QuotaExceeded
+from tollhouse.core.errors import BadRequest, Conflict, NotFound
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import LimitExceeded, QuotaExceeded
 from tollhouse.flows import limit as limits
 from tollhouse.flows.limit import NewLimit
 from tollhouse.flows.operation import Admit, Admitted, Explain, Release

@@ -29,8 +29,9 @@ from tests.flows.cast import (
     rows,
     settle,
 )
-from tollhouse.core.errors import NotFound, TrialExpired
+from tollhouse.core.errors import NotFound
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import TrialExpired
 from tollhouse.flows.operation import LEASE, Admitted, AnyOperation, Reap, Release, Renew, Renewed, Settled
 from tollhouse.flows.spend import Teller
 

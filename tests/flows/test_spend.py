@@ -28,16 +28,9 @@ from tests.flows.cast import (
     rows,
     settle,
 )
-from tollhouse.core.errors import (
-    Forbidden,
-    InsufficientCredits,
-    LimitExceeded,
-    NotFound,
-    QuotaExceeded,
-    TrialExpired,
-    Unauthenticated,
-)
+from tollhouse.core.errors import Forbidden, NotFound, Unauthenticated
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import InsufficientCredits, LimitExceeded, QuotaExceeded, TrialExpired
 from tollhouse.flows.operation import Admitted, CatchUp, Release
 from tollhouse.flows.seed import DEMO_ID
 from tollhouse.flows.spend import Teller

@@ -130,7 +130,9 @@ class Place:
 
 
 @asynccontextmanager
-async def serving(database_url: str, table: Iterable[Page] | None = None, **of_the_site: Any) -> AsyncIterator[Place]:
+async def serving(
+    database_url: str, table: Iterable[Page] | None = None, *, allow_private: bool = False, **of_the_site: Any
+) -> AsyncIterator[Place]:
     """The pages of the table, else all of ours."""
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -138,8 +140,16 @@ async def serving(database_url: str, table: Iterable[Page] | None = None, **of_t
     db = Database(database_url)
     await db.open()
     fetcher = Fetcher()
-    policy, key_sets = Policy(site.keyring, site.mode), KeySets(fetcher)
-    state = State(db, Teller(database_url, "test", clock), site, clock, policy, key_sets, OpenId(db, site, policy, key_sets, clock))
+    policy, key_sets = Policy(site.keyring, site.mode, allow_private), KeySets(fetcher)
+    state = State(
+        db,
+        Teller(database_url, "test", clock),
+        site,
+        clock,
+        policy,
+        key_sets,
+        OpenId(db, site, policy, key_sets, clock),
+    )
     app = web.build(state) if table is None else web.application(state, table)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
     task = asyncio.create_task(server.serve(sockets=[listener]))

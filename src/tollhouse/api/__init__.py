@@ -36,6 +36,7 @@ from tollhouse.api.view import ProblemView
 CARRIERS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "session": {"type": "apiKey", "in": "cookie"},
 }
 
 
@@ -79,13 +80,14 @@ def build(state: State) -> FastAPI:
     app.include_router(invitation.router)
     app.include_router(people.router)
     document = app.openapi
+    carriers = CARRIERS | {"session": CARRIERS["session"] | {"name": state.site.cookie}}
 
     def openapi() -> dict[str, Any]:
         """Refusals have a media type of their own, and FastAPI knows nothing of our keys: as dependencies, there only
         to be documented, they would cost every call."""
         if app.openapi_schema is None:
             made = document()
-            made["components"]["securitySchemes"] = CARRIERS
+            made["components"]["securitySchemes"] = carriers
             for operation in (one for path in made["paths"].values() for one in path.values()):
                 refusal = operation["responses"]["default"]
                 refusal["content"] = {problem.MEDIA_TYPE: refusal["content"]["application/json"]}

@@ -10,9 +10,10 @@ from tollhouse.api.body import Body, EndUser, StrictRoute, Word
 from tollhouse.api.caller import CreditsHolder
 from tollhouse.api.state import Shared
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Channel, Size
-from tollhouse.core.errors import BadRequest, Forbidden, Hint, ModelNotFound, NotFound, TollhouseError, Unauthenticated
+from tollhouse.core.errors import BadRequest, Forbidden, Hint, NotFound, TollhouseError, Unauthenticated
 from tollhouse.core.explain import Explanation, Level, LimitLeft
 from tollhouse.core.money import format_credits
+from tollhouse.core.refusals import ModelNotFound
 from tollhouse.flows.operation import Explain
 
 router = APIRouter(prefix="/api/ai", tags=["ai"], route_class=StrictRoute)

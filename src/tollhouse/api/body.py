@@ -12,7 +12,7 @@ from fastapi import Header, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from tollhouse.core.errors import BadRequest
+from tollhouse.core.errors import BadRequest, NotFound
 from tollhouse.core.money import parse_credits
 from tollhouse.core.text import holds_nul
 
@@ -26,6 +26,11 @@ class Body(BaseModel):
     """Nothing is converted or passed over: a field that is not documented is refused by its name."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """For fields of a change (`json_schema_extra`): what is left out stays as it is, whatever stands in the class."""
+    schema.pop("default", None)
 
 
 def body_hash(body: Body, user: str | None = None) -> bytes:
@@ -46,6 +51,10 @@ class StrictRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if request.query_params and not self.dependant.query_params:
                 raise BadRequest("This call takes no query parameters. Remove what follows the question mark.")
+            if "\0" in request.scope["path"]:
+                raise NotFound("There is nothing of that name here.")
+            if any("\0" in value for _, value in request.query_params.multi_items()):
+                raise BadRequest("A query parameter holds the character NUL (%00), which no text may. Leave it out.")
             strict = StrictRequest(request.scope, request.receive)
             await strict.check()
             return await handler(strict)

@@ -4,13 +4,13 @@ for both; no answer holds a key."""
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from tollhouse.api.body import Body, StrictRoute, Word
+from tollhouse.api.body import Body, StrictRoute, Word, without_default
 from tollhouse.api.caller import Acting, Allowed, Operator
 from tollhouse.api.state import Shared
 from tollhouse.core.connection import Health, Origin
@@ -27,11 +27,6 @@ def _key(value: str) -> str:
     if not _KEY.fullmatch(value):
         raise ValueError("must be 1 to 1000 visible ASCII characters without spaces: copy the provider's key again")
     return value
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """What is left out of a change stays as it is, whatever stands in the class."""
-    schema.pop("default", None)
 
 
 ConnectionName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
@@ -59,11 +54,11 @@ class ConnectionChangeBody(Body):
     """What is left out stays as it is. Another `base_url` needs the key again: a key goes to no address but that which
     it was entered for. `key` null takes the key away."""
 
-    name: ConnectionName = Field(default="", json_schema_extra=_without_default)
-    base_url: BaseUrl = Field(default="", json_schema_extra=_without_default)
-    key: Key | None = Field(default=None, json_schema_extra=_without_default)
-    enabled: bool = Field(default=True, json_schema_extra=_without_default)
-    priority: Priority = Field(default=0, json_schema_extra=_without_default)
+    name: ConnectionName = Field(default="", json_schema_extra=without_default)
+    base_url: BaseUrl = Field(default="", json_schema_extra=without_default)
+    key: Key | None = Field(default=None, json_schema_extra=without_default)
+    enabled: bool = Field(default=True, json_schema_extra=without_default)
+    priority: Priority = Field(default=0, json_schema_extra=without_default)
 
     def wanted(self) -> flow.Change:
         given = self.model_dump(exclude_unset=True)

@@ -2,13 +2,13 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from tollhouse.api.body import Body, StrictRoute
+from tollhouse.api.body import Body, StrictRoute, without_default
 from tollhouse.api.caller import Operator
 from tollhouse.api.state import Shared
 from tollhouse.flows import identity_provider as flow
@@ -23,11 +23,6 @@ def _visible(value: str) -> str:
     if not _VISIBLE.fullmatch(value):
         raise ValueError("must be 1 to 1000 visible ASCII characters without spaces: copy it again")
     return value
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """What is left out of a change stays as it is, whatever stands in the class."""
-    schema.pop("default", None)
 
 
 ProviderName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
@@ -51,10 +46,10 @@ class ProviderChangeBody(Body):
     """What is left out stays as it is; `client_secret` null takes the secret away. Another issuer is another
     provider."""
 
-    name: ProviderName = Field(default="", json_schema_extra=_without_default)
-    client_id: Visible = Field(default="", json_schema_extra=_without_default)
-    client_secret: Visible | None = Field(default=None, json_schema_extra=_without_default)
-    enabled: bool = Field(default=True, json_schema_extra=_without_default)
+    name: ProviderName = Field(default="", json_schema_extra=without_default)
+    client_id: Visible = Field(default="", json_schema_extra=without_default)
+    client_secret: Visible | None = Field(default=None, json_schema_extra=without_default)
+    enabled: bool = Field(default=True, json_schema_extra=without_default)
 
     def wanted(self) -> flow.Change:
         given = self.model_dump(exclude_unset=True)

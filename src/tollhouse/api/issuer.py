@@ -1,24 +1,18 @@
 """Issuers whose tokens an organisation trusts: who brings one of those calls as that end user."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field, StringConstraints
 
-from tollhouse.api.body import Body, Name, StrictRoute
+from tollhouse.api.body import Body, Name, StrictRoute, without_default
 from tollhouse.api.caller import Acting, Allowed
 from tollhouse.api.state import Shared
 from tollhouse.flows import issuer as flow
 from tollhouse.flows.issuer import Ordered
 from tollhouse.store.jwt_issuer import JwtIssuer
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """What is left out of a change stays as it is, whatever stands in the class."""
-    schema.pop("default", None)
-
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
@@ -45,10 +39,10 @@ class NewIssuerBody(Body):
 class IssuerChangeBody(Body):
     """What is left out stays as it is. Another issuer or audience is another entry."""
 
-    name: Name = Field(default="", json_schema_extra=_without_default)
-    jwks_url: Url = Field(default="", json_schema_extra=_without_default)
-    user_claim: Claim = Field(default="", json_schema_extra=_without_default)
-    enabled: bool = Field(default=True, json_schema_extra=_without_default)
+    name: Name = Field(default="", json_schema_extra=without_default)
+    jwks_url: Url = Field(default="", json_schema_extra=without_default)
+    user_claim: Claim = Field(default="", json_schema_extra=without_default)
+    enabled: bool = Field(default=True, json_schema_extra=without_default)
 
     def wanted(self) -> flow.Change:
         return flow.Change(**self.model_dump(exclude_unset=True))

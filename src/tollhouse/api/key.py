@@ -1,13 +1,13 @@
 """API keys of an organisation, as its admins make, change, replace and revoke them; operators use the same bodies."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tollhouse.api.body import Body, Credits, Moment, Name, StrictRoute, Word
+from tollhouse.api.body import Body, Credits, Moment, Name, StrictRoute, Word, without_default
 from tollhouse.api.caller import Acting, Allowed
 from tollhouse.api.state import Shared
 from tollhouse.core.cursor import cursor_of, id_in
@@ -28,11 +28,6 @@ router = APIRouter(prefix="/api/keys", tags=["keys"], route_class=StrictRoute)
 
 def _once_each(scopes: list[Scope]) -> list[Scope]:
     return [scope for scope in SCOPES if scope in scopes]
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """What is left out of a change stays as it is, whatever stands in the class."""
-    schema.pop("default", None)
 
 
 Models = Annotated[list[Word], Field(min_length=1, max_length=MODELS_MAX)]
@@ -61,11 +56,11 @@ class KeyBody(Body):
 class KeyChangeBody(Body):
     """What is left out stays as it is; null: all models, no limit. An expiry may only come earlier."""
 
-    name: Name = Field(default="", json_schema_extra=_without_default)
-    models: Models | None = Field(default=None, json_schema_extra=_without_default)
-    credits_per_month: Credits | None = Field(default=None, json_schema_extra=_without_default)
-    requests_per_minute: PerMinute | None = Field(default=None, json_schema_extra=_without_default)
-    expires_at: Moment = Field(default=datetime.max, json_schema_extra=_without_default)
+    name: Name = Field(default="", json_schema_extra=without_default)
+    models: Models | None = Field(default=None, json_schema_extra=without_default)
+    credits_per_month: Credits | None = Field(default=None, json_schema_extra=without_default)
+    requests_per_minute: PerMinute | None = Field(default=None, json_schema_extra=without_default)
+    expires_at: Moment = Field(default=datetime.max, json_schema_extra=without_default)
 
     def wanted(self) -> KeyChange:
         given = {name: getattr(self, name) for name in self.model_fields_set}

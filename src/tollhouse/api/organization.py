@@ -1,13 +1,13 @@
 """Organisations as those who are in them see and change them."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from tollhouse.api.body import Body, Id, Name, StrictRoute, Word
+from tollhouse.api.body import Body, Id, Name, StrictRoute, Word, without_default
 from tollhouse.api.caller import Acting, Allowed, InPerson
 from tollhouse.api.member import MemberView
 from tollhouse.api.state import Shared, State
@@ -35,11 +35,6 @@ class AllowedOrInPerson(Allowed):
 
 def insider(acting: Acting) -> Insider:
     return Insider(acting.organization_id, acting.order, acting.caller.signed)
-
-
-def without_default(schema: dict[str, Any]) -> None:
-    """What is left out of a change stays as it is, whatever stands in the class."""
-    schema.pop("default", None)
 
 
 class NewOrganizationBody(Body):
@@ -119,7 +114,7 @@ async def create_organization(
     state: Shared, acting: Annotated[Acting, Depends(InPerson())], body: NewOrganizationBody
 ) -> ChosenOrganizationView:
     signed = require_person(acting.caller)
-    made = await flow.create(state.db, acting.order, signed, body.name, body.business_type)
+    made = await flow.create(state.db, state.site.keyring, acting.order, signed, body.name, body.business_type)
     return ChosenOrganizationView.chosen(made, "owner")
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from tollhouse.api.body import Body, StrictRoute
+from tollhouse.api.body import Body, StrictRoute, without_default
 from tollhouse.api.caller import Manager
 from tollhouse.api.state import Shared
 from tollhouse.core.errors import NotFound
@@ -22,18 +22,14 @@ Seconds = Annotated[int, Field(ge=1, le=TTL_MAX_S)]
 Days = Annotated[int, Field(ge=1, le=3650)]
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    schema.pop("default", None)
-
-
 class SettingsChangeBody(Body):
     """What is left out stays as it is. `cache_ttl_seconds`: for how long an answer is given again to an equal request;
     null, not at all, and what was kept is forgotten. `store_content`: prompts and answers are stored, for
     `retention_days`; what is older is deleted within the hour."""
 
-    cache_ttl_seconds: Seconds | None = Field(default=None, json_schema_extra=_without_default)
-    store_content: bool = Field(default=False, json_schema_extra=_without_default)
-    retention_days: Days = Field(default=30, json_schema_extra=_without_default)
+    cache_ttl_seconds: Seconds | None = Field(default=None, json_schema_extra=without_default)
+    store_content: bool = Field(default=False, json_schema_extra=without_default)
+    retention_days: Days = Field(default=30, json_schema_extra=without_default)
 
     def wanted(self) -> flow.Change:
         return flow.Change(

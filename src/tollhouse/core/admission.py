@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
-from tollhouse.core import errors
+from tollhouse.core import errors, refusals
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Credential, CreditsWant, Facts, KeyFacts, Size
 from tollhouse.core.catalogue import Capability, Quality
 from tollhouse.core.choice import Choice, choices, choices_of_use, offered, permitted, unlocked, ways
@@ -172,7 +172,7 @@ def _weigh_choice(
     quote = quote_of(ask, model.id, facts)
     routes = ways(ask, model, facts)
     if not routes:
-        raise errors.NotConnected(model.id, model.provider_id)
+        raise refusals.NotConnected(model.id, model.provider_id)
     given = _input_tokens(size, routes[0])
     trial = _trial(model, takes.windows, windows)
     rates.check(takes.rates, facts.now)
@@ -287,7 +287,7 @@ def check_credential(
     check_alive(key.revoked_at, key.expires_at, now)
     missing = sorted(needs - key.scopes)
     if missing:
-        raise errors.Forbidden(f"This takes an API key with the scope {missing[0]!r}. Use one that has it.")
+        raise errors.Forbidden(f"This takes an API key with the scope {missing[0]!r}. Use a key that has it.")
 
 
 def check_suspended(suspended: bool) -> None:
@@ -309,7 +309,7 @@ def quote_of(ask: Ask, model_id: str, facts: Facts, multiplier_permille: int = 1
     charged = ask.channel in facts.plan.charged_channels
     quote = facts.catalogue.quote(model_id, facts.now, multiplier_permille, charged)
     if quote is None:
-        raise errors.PriceUnknown(model_id)
+        raise refusals.PriceUnknown(model_id)
     return quote
 
 
@@ -326,10 +326,10 @@ def _trial(model: Model, takes: Sequence[Take], windows: Windows) -> Take | None
     if trial is None:
         return None
     if model.trial_messages == 0:
-        raise errors.ModelLocked(model.id, model.price_cents)
+        raise refusals.ModelLocked(model.id, model.price_cents)
     window = windows.by_id.get(trial.counter.window_id)
     if window is not None and window.used + window.reserved >= model.trial_messages:
-        raise errors.TrialExpired(model.id, model.price_cents, model.trial_messages)
+        raise refusals.TrialExpired(model.id, model.price_cents, model.trial_messages)
     return trial
 
 
@@ -360,9 +360,9 @@ def _check_credits(amount: int, account: Account) -> None:
         raise _insufficient(amount, account)
 
 
-def _insufficient(amount: int, account: Account) -> errors.InsufficientCredits:
+def _insufficient(amount: int, account: Account) -> refusals.InsufficientCredits:
     balance = account.balance
-    return errors.InsufficientCredits(amount, balance.spendable_micros, balance.held_micros, balance.period_end)
+    return refusals.InsufficientCredits(amount, balance.spendable_micros, balance.held_micros, balance.period_end)
 
 
 def _tightest(meter: str, takes: Sequence[Take], windows: Windows) -> LimitState | None:

@@ -10,18 +10,16 @@ from uuid import UUID
 from tollhouse.core.ask import AUTO, Ask, CallWant, CapabilityWant, Facts, KeyFacts
 from tollhouse.core.catalogue import Capability, Catalogue, Offer, Quality
 from tollhouse.core.complexity import TIERS, Shape, judge
-from tollhouse.core.errors import (
-    BadRequest,
+from tollhouse.core.errors import BadRequest, NotFound, TollhouseError
+from tollhouse.core.experiment import Experiment, running
+from tollhouse.core.refusals import (
     CapabilityDenied,
     ModelDisabled,
     ModelNotAllowed,
     ModelNotFound,
     NotConnected,
-    NotFound,
     PriceUnknown,
-    TollhouseError,
 )
-from tollhouse.core.experiment import Experiment, running
 from tollhouse.core.routing import Kind, Model, QualityTier, Route
 
 REPLACEMENTS_MAX = 5

@@ -81,7 +81,7 @@ class PublicKey:
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-def looks_like_a_token(text: str) -> bool:
+def looks_like_a_jwt(text: str) -> bool:
     """Whether this is a JWT by its form: three parts in base64url, the first beginning as a JSON object does. No key of
     ours has that form."""
     parts = text.split(".", 3)
@@ -93,7 +93,7 @@ def read(text: str) -> Token:
     an extension along."""
     if len(text) > TOKEN_BYTES:
         raise TokenRefused(f"it is larger than {TOKEN_BYTES} bytes")
-    if not looks_like_a_token(text):
+    if not looks_like_a_jwt(text):
         raise TokenRefused("it does not have the form of a signed JWT")
     head, body, signature = text.split(".")
     if len(head) > _HEADER_BYTES:

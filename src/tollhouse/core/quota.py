@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from tollhouse.core.errors import LimitExceeded, QuotaExceeded
 from tollhouse.core.period import Kind, end_of, start_of
+from tollhouse.core.refusals import LimitExceeded, QuotaExceeded
 
 Meter = Literal["messages", "tokens", "trial_messages", "requests", "credits"]
 OwnMeter = Literal["messages", "tokens", "credits"]  # what an organisation's own rules count

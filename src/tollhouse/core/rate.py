@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
-from tollhouse.core.errors import LimitExceeded
+from tollhouse.core.refusals import LimitExceeded
 
 MINUTE_S = 60
 SECOND = timedelta(seconds=1)

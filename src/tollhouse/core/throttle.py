@@ -47,6 +47,8 @@ MAIL_ADDRESS = Rule("mail: address", 20, timedelta(hours=1))
 # Codes of six digits, three of which are right at any time: 70 guesses a day are right once in thirteen years.
 CODE_ACCOUNT = Rule("code: account", 10, timedelta(hours=4))
 INVITATION_ORGANIZATION = Rule("invitation: organisation", 100, timedelta(days=1))
+# Each begins with the credits of its plan, and one that is deleted no longer counts among those that a person owns.
+ORGANIZATION_PERSON = Rule("organisation: person", 5, timedelta(days=1))
 # Keys and tokens that nobody here knows.
 GUESS_ADDRESS = Rule("guess: address", 30, timedelta(minutes=5))
 WEBHOOK_ADDRESS = Rule("webhook: address", 600, timedelta(minutes=1))

@@ -15,8 +15,6 @@ from tollhouse.core.errors import (
     Forbidden,
     Hint,
     Mismatch,
-    ModelNotAllowed,
-    ModelNotFound,
     NotFound,
     Remembered,
     StillRunning,
@@ -27,6 +25,7 @@ from tollhouse.core.explain import explain
 from tollhouse.core.key import end_user_id, ordered_id
 from tollhouse.core.limits import Takes
 from tollhouse.core.price import Quote, Stated, Usage
+from tollhouse.core.refusals import ModelNotAllowed, ModelNotFound
 from tollhouse.flows.attempt import attempt, taken_from
 from tollhouse.flows.batch import Batch, Desk, record_key
 from tollhouse.flows.operation import (

@@ -7,9 +7,10 @@ So whoever settles, the reaper too, finds the model that answers.
 
 from collections.abc import Sequence
 
-from tollhouse.core.errors import Conflict, ModelNotFound, PriceUnknown
+from tollhouse.core.errors import Conflict
 from tollhouse.core.limits import Takes
 from tollhouse.core.quota import Take
+from tollhouse.core.refusals import ModelNotFound, PriceUnknown
 from tollhouse.flows.batch import Batch, Desk
 from tollhouse.flows.operation import Attempt
 from tollhouse.store.attempt import AttemptOpened

@@ -109,6 +109,16 @@ async def _trace(
 # ------------------------------------------------------------------------------------------------------------- checking
 
 
+async def check(db: Database, organization_id: UUID) -> Chain:
+    """The organisation's own chain, recomputed as it stands at this moment."""
+    chain = Chain(organization_id)
+    async with db.tenant(organization_id) as tx, aclosing(audits.stored(tx, organization_id)) as stored:
+        async for row in stored:
+            chain.add(row)
+    chain.end()
+    return chain
+
+
 async def verify(
     connection: AsyncConnection[tuple[object, ...]], organization_id: UUID | None, expected: Mapping[UUID, Head]
 ) -> AsyncIterator[Chain]:

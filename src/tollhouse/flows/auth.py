@@ -12,7 +12,7 @@ from tollhouse.core.access import OF_PEOPLE, Permission, of_scopes, roles_with, 
 from tollhouse.core.admission import check_alive, check_suspended
 from tollhouse.core.ask import Credential
 from tollhouse.core.errors import BadRequest, Forbidden, Unauthenticated
-from tollhouse.core.jwt import looks_like_a_token
+from tollhouse.core.jwt import looks_like_a_jwt
 from tollhouse.core.key import Mode, Scope, digest, digests, end_user_id, looks_like_a_key
 from tollhouse.core.origin import READS, from_us
 from tollhouse.core.session import Held, Signed
@@ -184,7 +184,7 @@ class Authentication:
         credential = credential_of(request["headers"])
         if credential is None:
             return identity_of(await self._session(request, now))
-        if looks_like_a_token(credential):
+        if looks_like_a_jwt(credential):
             return _identity_of_holder(await self._tokens.identify(credential, _address(request)))
         identity = await self._identities.identify(credential, _address(request), now)
         if self._used is not None:
@@ -199,7 +199,7 @@ class Authentication:
         if credential is None:
             signed = await self._session(request, now)
             return Caller(identity_of(signed), signed.permissions, signed=signed)
-        if looks_like_a_token(credential):
+        if looks_like_a_jwt(credential):
             holder = await self._tokens.identify(credential, _address(request))
             check_suspended(holder.suspended)
             return Caller(_identity_of_holder(holder), _OF_END_USERS)

@@ -16,7 +16,9 @@ from tollhouse.core.catalogue import Catalogue, Plan
 from tollhouse.core.errors import BadRequest, Forbidden, NotFound
 from tollhouse.core.key import ordered_id
 from tollhouse.core.session import Signed, check_own, check_proved
-from tollhouse.flows import fund
+from tollhouse.core.throttle import ORGANIZATION_PERSON
+from tollhouse.core.vault import Keyring
+from tollhouse.flows import fund, throttle
 from tollhouse.flows.audit import record
 from tollhouse.flows.order import Order
 from tollhouse.store import catalogue as catalogues
@@ -106,11 +108,15 @@ def plan_of(catalogue: Catalogue, plan_id: str) -> Plan:
     return plan
 
 
-async def create(db: Database, order: Order, signed: Signed, name: str, business_type: str) -> Organization:
-    """A team's organisation, owned by who makes it. Conflict when they own too many."""
+async def create(
+    db: Database, keyring: Keyring, order: Order, signed: Signed, name: str, business_type: str
+) -> Organization:
+    """A team's organisation, owned by who makes it. Conflict when they own too many, TooManyTries when they make them
+    too fast."""
     check_own(signed)
     membership.check_name(name)
     membership.check_business_type(business_type)
+    await throttle.check(db, keyring, ORGANIZATION_PERSON, str(signed.person_id), now=order.now)
     async with db.operator() as tx:
         await check_may_own(tx, signed.person_id)
         return await make(tx, order, New(name, "team", business_type=business_type), signed.person_id)

@@ -65,10 +65,18 @@ async def start(db: Database, site: Site, order: Order, signed: Signed) -> Enrol
     async with db.person(signed.person_id) as tx:
         if not await store.put(tx, signed.person_id, sealed, order.now):
             raise Conflict("You have a second factor already. Remove it first, to add another one.")
-    address = totp.address_of(secret, signed.email, site.name)
-    # no colours and no size of its own: the page's style gives both
-    image = segno.make(address, error="m").svg_inline(scale=1, border=2, omitsize=True, svgclass=None, lineclass=None)
-    return Enrolment(secret, address, image)
+    return _enrolment(site, signed, secret)
+
+
+async def waiting(db: Database, site: Site, order: Order, signed: Signed) -> Enrolment | None:
+    """What was started and not confirmed yet, to be shown once more. None: there is nothing such. ProofRequired unless
+    they have just proved who they are."""
+    check_proved(signed, order.now)
+    async with db.person(signed.person_id) as tx:
+        row = await store.read(tx)
+    if row is None or row.confirmed_at is not None:
+        return None
+    return _enrolment(site, signed, _secret(site.keyring, signed, row))
 
 
 async def confirm(db: Database, site: Site, order: Order, signed: Signed, code: str) -> Added:
@@ -152,6 +160,13 @@ async def renew_recovery_codes(db: Database, site: Site, order: Order, signed: S
         codes = await _new_codes(tx, site, signed)
         await record_own(tx, order, "recovery_codes.renewed", ("person", str(signed.person_id)), {"codes": len(codes)})
     return codes
+
+
+def _enrolment(site: Site, signed: Signed, secret: str) -> Enrolment:
+    address = totp.address_of(secret, signed.email, site.name)
+    # no colours and no size of its own: the page's style gives both
+    image = segno.make(address, error="m").svg_inline(scale=1, border=2, omitsize=True, svgclass=None, lineclass=None)
+    return Enrolment(secret, address, image)
 
 
 async def _take(tx: PersonTx, site: Site, who: Signed | Held, code: str, now: datetime) -> Taken | None:

@@ -64,9 +64,10 @@ async def begin(
     """A new session of somebody who has proved who they are, in the organisation where they were last. `knows`: the
     hash of the password that they gave, which must still be theirs: who resets it ends what was begun with the former.
     Forbidden for a person who is suspended."""
-    if browser.former is not None:
-        async with db.person(browser.former.person_id) as tx:
-            await store.revoke(tx, browser.former.person_id, browser.former.id, order.now)
+    former = browser.former
+    if former is not None:
+        actor = former.actor if isinstance(former, Signed) else f"person:{former.person_id}"
+        await sign_out(db, Order(actor, order.now, order.address), former)
     own = Order(f"person:{person_id}", order.now, order.address)
     own_id = await ensure_own_organization(db, own, person_id)
     now, token = order.now, new_token(os.urandom(RANDOM_BYTES))
@@ -128,10 +129,14 @@ async def _elsewhere(
     """The session in the personal organisation; it ends where there is none, and when it is an impersonation."""
     async with db.person(found.person_id) as tx:
         own_id = await profiles.own_organization(tx)
+        order, about = Order("system", now), ("session", str(found.id))
+        details = {"from": str(found.organization_id), "to": str(own_id)}
         if own_id is None or own_id == found.organization_id or found.impersonator_id is not None:
-            await store.revoke(tx, found.person_id, found.id, now)
+            if await store.revoke(tx, found.person_id, found.id, now):
+                await record_own(tx, order, "session.revoked", about, {"lost": details["from"]})
             return None
         await store.choose(tx, found.id, own_id)
+        await record_own(tx, order, "session.organization_chosen", about, details)
     return await find(db, keyring, mode, cookie, now)
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tollhouse.core.admission import Candidate
 from tollhouse.core.ask import Size
-from tollhouse.core.errors import BadRequest, Conflict, LimitExceeded, Overloaded, ProviderFailed, TollhouseError
+from tollhouse.core.errors import BadRequest, Conflict, Overloaded, ProviderFailed, TollhouseError
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import LimitExceeded
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import (
     Admitted,

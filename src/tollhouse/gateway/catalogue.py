@@ -8,10 +8,11 @@ from starlette.requests import Request
 
 from tollhouse.core.ask import AUTO
 from tollhouse.core.catalogue import Plan
-from tollhouse.core.errors import BadRequest, ModelNotFound, NotFound
+from tollhouse.core.errors import BadRequest, NotFound
 from tollhouse.core.money import format_credits
 from tollhouse.core.period import end_of
 from tollhouse.core.quota import Counter, Window, counter
+from tollhouse.core.refusals import ModelNotFound
 from tollhouse.core.routing import Model
 from tollhouse.flows.auth import Caller
 from tollhouse.gateway.lookup import page_size, parameters, speaks_anthropic

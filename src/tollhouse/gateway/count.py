@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from tollhouse.core.access import Permission
 from tollhouse.core.ask import AUTO
 from tollhouse.core.catalogue import Catalogue
-from tollhouse.core.errors import ModelNotAllowed, ModelNotFound
+from tollhouse.core.refusals import ModelNotAllowed, ModelNotFound
 from tollhouse.core.routing import Route, routes_of
 from tollhouse.core.token import MESSAGE_TOKENS, count_tokens
 from tollhouse.flows.auth import Caller, require

@@ -1,7 +1,5 @@
 """What an organisation has and what happened to it, as its owner may read it."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -9,7 +7,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from tollhouse.core.credit import Balance, Grant
-from tollhouse.core.errors import BadRequest
+from tollhouse.core.cursor import cursor_of, number_in
 from tollhouse.store.db import OperatorTx, TenantTx
 
 
@@ -103,7 +101,7 @@ async def transactions(
 ) -> Page:  # fmt: skip
     """At most `limit` transactions, newest first, from where the cursor of the page before points to; with a
     `subject_id` only those of this one's calls. BadRequest for a cursor that no page gave."""
-    before = _seq_of(cursor) if cursor is not None else None
+    before = number_in("seq", cursor)
     async with tx.cursor(row_factory=class_row(TransactionRow)) as rows:
         await rows.execute(
             """SELECT t.id, t.seq, t.type, t.amount_micros, t.balance_after_micros, t.grant_id, t.reservation_id,
@@ -125,7 +123,7 @@ async def transactions(
         )  # fmt: skip
         found = await rows.fetchall()
     items = found[:limit]
-    return Page(items, _cursor(items[-1].seq) if len(found) > limit else None)
+    return Page(items, cursor_of("seq", str(items[-1].seq)) if len(found) > limit else None)
 
 
 async def outlived(tx: OperatorTx, organization_id: UUID, now: datetime) -> list[UUID]:
@@ -136,17 +134,3 @@ async def outlived(tx: OperatorTx, organization_id: UUID, now: datetime) -> list
         (organization_id, now),
     )
     return [row[0] for row in await cursor.fetchall()]
-
-
-def _cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(f"seq:{seq}".encode()).rstrip(b"=").decode()
-
-
-def _seq_of(cursor: str) -> int:
-    try:
-        kind, _, seq = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).partition(b":")
-        if kind == b"seq" and seq.isdigit() and len(seq) < 19:
-            return int(seq)
-    except (binascii.Error, ValueError):
-        pass
-    raise BadRequest("This cursor is none that a page gave. Begin again without one.", "cursor")

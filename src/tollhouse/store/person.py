@@ -79,9 +79,7 @@ async def lock(tx: OperatorTx, person_id: UUID) -> Person | None:
         return await cursor.fetchone()
 
 
-async def search(
-    tx: OperatorTx, text: str, before: UUID | None, limit: int, state: str | None = None
-) -> list[Person]:
+async def search(tx: OperatorTx, text: str, before: UUID | None, limit: int, state: str | None = None) -> list[Person]:
     """Newest first, those before an id; with a text, those in whose e-mail address or name it stands, whatever its
     case; with a state, those who are superadmin, suspended, unverified or erased."""
     async with tx.cursor(row_factory=class_row(Person)) as cursor:

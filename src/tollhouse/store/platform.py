@@ -48,7 +48,7 @@ async def numbers(tx: OperatorTx) -> Numbers:
                     (SELECT count(*) AS people, count(*) FILTER (WHERE suspended_at IS NOT NULL) AS people_suspended,
                             count(*) FILTER (WHERE superadmin) AS superadmins
                      FROM person WHERE erased_at IS NULL) p,
-                    (SELECT count(*) AS reservations_open, coalesce(sum(reserved_micros), 0)::bigint AS reserved_micros
+                    (SELECT count(*) AS reservations_open, coalesce(sum(amount_micros), 0)::bigint AS reserved_micros
                      FROM reservation WHERE state = 'pending') r,
                     (SELECT count(*) FILTER (WHERE sent_at IS NULL AND NOT given_up) AS mail_waiting,
                             count(*) FILTER (WHERE given_up) AS mail_given_up FROM mail) m"""

@@ -6,7 +6,30 @@ from itertools import groupby
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tollhouse.web import design, landing
+from tollhouse.web import (
+    account,
+    audit,
+    confirm,
+    connection,
+    design,
+    invitation,
+    issuer,
+    key,
+    landing,
+    member,
+    oidc,
+    organization,
+    operator,
+    outbox,
+    overview,
+    own_privacy,
+    password,
+    privacy,
+    security,
+    settings,
+    sign_in,
+    sign_up,
+)
 from tollhouse.web.asset import Assets
 from tollhouse.web.door import Door
 from tollhouse.web.page import Guarded, Pages
@@ -14,7 +37,30 @@ from tollhouse.web.route import Page
 from tollhouse.web.state import State
 
 # Every page there is. Who adds one adds its row to the PAGES of its module.
-PAGES: tuple[Page, ...] = (*landing.PAGES, *design.PAGES)
+PAGES: tuple[Page, ...] = (
+    *landing.PAGES,
+    *design.PAGES,
+    *sign_in.PAGES,
+    *oidc.PAGES,
+    *sign_up.PAGES,
+    *password.PAGES,
+    *confirm.PAGES,
+    *account.PAGES,
+    *security.PAGES,
+    *own_privacy.PAGES,
+    *outbox.PAGES,
+    *operator.PAGES,
+    *organization.PAGES,
+    *invitation.PAGES,
+    *overview.PAGES,
+    *settings.PAGES,
+    *member.PAGES,
+    *key.PAGES,
+    *connection.PAGES,
+    *issuer.PAGES,
+    *audit.PAGES,
+    *privacy.PAGES,
+)
 
 
 def build(state: State) -> ASGIApp:

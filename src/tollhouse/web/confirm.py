@@ -1,5 +1,7 @@
 """Proving once more who one is, before money and security; then back to where one came from."""
 
+from typing import Any
+
 from starlette.responses import Response
 
 from tollhouse.core.errors import BadRequest, TollhouseError
@@ -40,7 +42,7 @@ async def prove(visit: Visit) -> Response:
 
 
 async def _page(visit: Visit, form: Form, error: TollhouseError | None = None) -> Response:
-    context = {
+    context: dict[str, Any] = {
         "ways": await step_up.ways(visit.state.db, visit.who),
         "offered": await visit.state.open_id.offered(),
         "back": local_path(form["next"]),

@@ -42,32 +42,37 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         request_id = str(ordered_id(self._state.clock(), os.urandom(10)))
+        visit = None
         try:
-            response = await self._answer(request)
+            way = self._way(request)
+            visit = await self._enter(request)
+            response = await self._serve(visit, way)
         except TollhouseError as error:
-            response = refusal(self._pages, request, error, request_id)
+            response = refusal(self._pages, request, error, request_id, visit)
         except Exception as error:
             log.error("a page failed", exc_info=error, request_id=request_id, path=request.scope["path"])
             mistake = Unexpected("Something went wrong on our side. Try again in a moment, or tell your operator.")
-            response = refusal(self._pages, request, mistake, request_id)
+            response = refusal(self._pages, request, mistake, request_id, visit)
         response.headers["x-request-id"] = request_id
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
-        way = self._way(request)
+    async def _enter(self, request: Request) -> Visit:
         if request.method not in READS:
             self._check_origin(request)
         now = self._state.clock()
         found = await find_session(request, self._state, now)
         signed, held = (found, None) if isinstance(found, Signed) else (None, found)
         anchor = Anchor(request, self._state.site, found)
-        visit = Visit(request, self._state, self._pages, signed, held, anchor, {}, now)
+        return Visit(request, self._state, self._pages, signed, held, anchor, {}, now)
+
+    async def _serve(self, visit: Visit, way: Page) -> Response:
+        request = visit.request
         elsewhere = _sent_elsewhere(visit, way)
         if elsewhere is not None:
             return visit.go(elsewhere)
         if request.method not in READS:
             fields = await forms.read_fields(request)
-            _check_token(request, anchor, fields)
+            _check_token(request, visit.anchor, fields)
             visit = replace(visit, fields=fields)
         try:
             _check_proved(visit, way)

@@ -27,7 +27,21 @@ class Group:
 
 GROUPS: tuple[Group, ...] = (
     Group("", (Entry("/", "Home", "house"),)),
-    Group("Platform", (Entry("/operator", "Operators' area", "shield", "platform"),)),)
+    Group(
+        "Organisation",
+        (
+            Entry("/admin", "Overview", "layout-dashboard", "organization.manage", exact=True),
+            Entry("/admin/members", "Members", "users", "organization.read"),
+            Entry("/admin/keys", "API keys", "key-round", "keys.manage"),
+            Entry("/admin/connections", "Connections", "plug", "connections.manage"),
+            Entry("/admin/issuers", "Trusted issuers", "badge-check", "issuers.manage"),
+            Entry("/admin/audit", "Audit log", "history", "audit.read"),
+            Entry("/admin/privacy", "Privacy", "shield", "privacy.manage"),
+            Entry("/admin/settings", "Settings", "settings", "organization.manage"),
+        ),
+    ),
+    Group("Platform", (Entry("/operator", "Operators' area", "shield", "platform"),)),
+)
 
 
 def shown(may: Callable[[Permission], bool]) -> list[Group]:

@@ -14,7 +14,6 @@ from tollhouse.flows import profile, throttle
 from tollhouse.flows import session as sessions
 from tollhouse.flows import sign_in as ways
 from tollhouse.flows.oidc import Finished
-from tollhouse.web import session
 from tollhouse.web.route import ANYONE, SIGNED_IN, page
 from tollhouse.web.sign_in import NEXT, enter, index
 from tollhouse.web.visit import Visit
@@ -42,8 +41,10 @@ async def callback(visit: Visit) -> Response:
         cookie = visit.request.cookies.get(open_id.cookie_name)
         finished = await open_id.finish(_provider_id(visit), dict(visit.request.query_params), cookie)
         response = await (_sign_in(visit, finished) if finished.person_id is None else _link(visit, finished))
-    except ProofRequired:
-        raise
+    except ProofRequired:  # the provider's answer is used up: linking begins again
+        response = visit.go(
+            f"/confirm?next={SECURITY}", "Confirm who you are, then link the account once more.", "info"
+        )
     except TollhouseError as error:
         response = _refused(visit, error)
     response.headers.append("set-cookie", open_id.forget_cookie)

@@ -42,19 +42,19 @@ async def ask_password(visit: Visit) -> Response:
 async def reset(visit: Visit) -> Response:
     """All sessions of the person end, also one in this browser."""
     form = visit.form(*_FIELDS)
-    site, token = visit.state.site, _token(visit)
+    db, site, token = visit.state.db, visit.state.site, _token(visit)
     try:
-        sent = await link.look(visit.state.db, site.keyring, "reset_password", token, visit.now)
-        if not form.ok:
-            return visit.again("password/reset.html", form, email=sent.email)
-        try:
-            await flow.reset(visit.state.db, site, visit.stranger, token, form["password"])
-        except NotFound:
-            raise
-        except TollhouseError as error:
-            return visit.again("password/reset.html", form, error, email=sent.email)
+        email = (await link.look(db, site.keyring, "reset_password", token, visit.now)).email
     except NotFound as error:
         return _over(visit, error)
+    if not form.ok:
+        return visit.again("password/reset.html", form, email=email)
+    try:
+        await flow.reset(db, site, visit.stranger, token, form["password"])
+    except NotFound as error:
+        return _over(visit, error)
+    except TollhouseError as error:
+        return visit.again("password/reset.html", form, error, email=email)
     response = visit.go("/sign-in", "Your password is changed. Sign in with it.")
     session.end(response, site)
     return response

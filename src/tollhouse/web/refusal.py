@@ -1,6 +1,7 @@
 """Refusals as pages: a sentence that names the remedy, and a way on."""
 
 from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from tollhouse.core.errors import TollhouseError
 from tollhouse.web.page import Pages
+from tollhouse.web.visit import Visit, csrf_field
 
 NOWHERE = "There is no page at this address. Check it, or start from the home page."
 _TITLES = {
@@ -31,14 +33,19 @@ class MethodNotAllowed(TollhouseError):
         self.allowed = ", ".join(sorted(allowed))
 
 
-def refusal(pages: Pages, request: Request, error: TollhouseError, request_id: str) -> Response:
-    """A page for browsers, a part of one for htmx, plain text for everybody else."""
-    context = {
+def refusal(
+    pages: Pages, request: Request, error: TollhouseError, request_id: str, visit: Visit | None = None
+) -> Response:
+    """A page for browsers, a part of one for htmx, plain text for everybody else. Whoever acts as somebody else is told
+    so here too."""
+    context: dict[str, object] = {
         "status": error.status,
         "title": _TITLES.get(error.status) or HTTPStatus(error.status).phrase,
         "message": str(error),
         "request_id": request_id,
     }
+    if visit is not None and visit.signed is not None:
+        context |= {"signed": visit.signed, "csrf_field": partial(csrf_field, visit.anchor)}
     response: Response
     if request.headers.get("hx-request") == "true":
         response = HTMLResponse(pages.render("error/part.html", context), error.status)

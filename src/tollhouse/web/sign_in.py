@@ -71,9 +71,7 @@ async def look_at_link(visit: Visit) -> Response:
 async def use_link(visit: Visit) -> Response:
     visit.form()
     try:
-        begun = await ways.with_link(
-            visit.state.db, visit.state.site, visit.stranger, _token(visit), visit.browser
-        )  # fmt: skip
+        begun = await ways.with_link(visit.state.db, visit.state.site, visit.stranger, _token(visit), visit.browser)
     except NotFound as error:
         return link_over(visit, error, "/sign-in", "To the sign-in page")
     return enter(visit, begun, "/")
@@ -90,9 +88,7 @@ async def give_code(visit: Visit) -> Response:
         return visit.again("sign_in/code.html", form)
     assert visit.held is not None
     try:
-        cookie = await second_factor.give(
-            visit.state.db, visit.state.site, visit.stranger, visit.held, form["code"]
-        )  # fmt: skip
+        cookie = await second_factor.give(visit.state.db, visit.state.site, visit.stranger, visit.held, form["code"])
     except TollhouseError as error:
         return visit.again("sign_in/code.html", form, error)
     return rotated(visit, cookie, form["next"])
@@ -114,7 +110,7 @@ def enter(visit: Visit, begun: Begun, next_path: str) -> Response:
     """On with the session that has begun: to where one wanted to go, or to the second factor first."""
     there = local_path(next_path)
     if begun.awaits_code:
-        there = f"/sign-in/code?next={quote(there, safe="")}"
+        there = f"/sign-in/code?next={quote(there, safe='')}"
     response = visit.go(there)
     session.begin(response, visit.state.site, begun.cookie)
     return response

@@ -1,5 +1,7 @@
 """Signing up, and confirming the address that one signed up with."""
 
+from typing import Any
+
 from starlette.responses import Response
 
 from tollhouse.core.errors import NotFound, TollhouseError
@@ -86,7 +88,7 @@ async def _invitation(visit: Visit, token: str) -> InvitationFound | None:
 async def _page(
     visit: Visit, form: Form, found: InvitationFound | None, error: TollhouseError | None = None
 ) -> Response:
-    context = {"found": found, "offered": await visit.state.open_id.offered()}
+    context: dict[str, Any] = {"found": found, "offered": await visit.state.open_id.offered()}
     if form.sent:
         return visit.again("sign_up/index.html", form, error, **context)
     return visit.page("sign_up/index.html", form=form, **context)

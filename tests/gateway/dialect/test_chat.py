@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.core.ask import Size
-from tollhouse.core.errors import (
-    BadRequest,
-    CapabilityDenied,
-    LimitExceeded,
-    Mismatch,
-    ModelLocked,
-    Overloaded,
-    TollhouseError,
-)
+from tollhouse.core.errors import BadRequest, Mismatch, Overloaded, TollhouseError
+from tollhouse.core.refusals import CapabilityDenied, LimitExceeded, ModelLocked
 from tollhouse.core.token import IMAGE_BOUND
 from tollhouse.gateway.dialect import messages
 from tollhouse.gateway.dialect.chat import SURFACE, WIRE

@@ -16,9 +16,7 @@ from tollhouse.core.errors import (
     BadRequest,
     Conflict,
     Forbidden,
-    InsufficientCredits,
     Mismatch,
-    ModelNotFound,
     Overloaded,
     ProviderBroke,
     ProviderFailed,
@@ -27,6 +25,7 @@ from tollhouse.core.errors import (
     Unexpected,
 )
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import InsufficientCredits, ModelNotFound
 from tollhouse.flows.operation import Settled
 from tollhouse.gateway.dialect import NotAnAnswer, Relay, Writer
 from tollhouse.gateway.dialect.messages import SURFACE, WIRE

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tollhouse.core.errors import LimitExceeded, ProviderBroke, ProviderFailed, TollhouseError
+from tollhouse.core.errors import ProviderBroke, ProviderFailed, TollhouseError
 from tollhouse.core.price import Usage
+from tollhouse.core.refusals import LimitExceeded
 from tollhouse.flows.operation import Settled
 from tollhouse.gateway.dialect import Writer
 from tollhouse.gateway.dialect.neutral import (

@@ -1,0 +1,163 @@
+"""People as operators see them: found, looked at, suspended, signed out, made superadmins, exported and erased."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from tollhouse.core.errors import TollhouseError
+from tollhouse.flows import people, privacy
+from tollhouse.flows.people import Search
+from tollhouse.store.catalogue import PLATFORM_ID
+from tollhouse.web import forms
+from tollhouse.web.forms import Form
+from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, id_of, show, word
+from tollhouse.web.route import SUPERADMIN, Page, page
+from tollhouse.web.visit import Visit
+
+PATH = "/operator/people"
+STATES = {
+    "superadmin": "Superadmins",
+    "suspended": "Suspended",
+    "unverified": "Address not verified",
+    "erased": "Erased",
+}
+TASKS_SHOWN = 10
+
+
+async def index(visit: Visit) -> Response:
+    search, state = word(visit, "search"), choice(visit, "state", STATES)
+    wanted = Search(search, PER_PAGE, word(visit, "cursor") or None, state=state)
+    found = await people.search(visit.state.db, visit.order, wanted)
+    following = found.next_cursor and address(PATH, search=search, state=state, cursor=found.next_cursor)
+    return show(
+        visit, "operator/people/index.html", items=found.items, following=following, search=search, state=state,
+        states=STATES, paged=bool(wanted.cursor),
+    )  # fmt: skip
+
+
+async def detail(visit: Visit) -> Response:
+    id_ = id_of(visit, "person_id")
+    person, memberships = await people.read(visit.state.db, visit.order, id_)
+    tasks = await privacy.any_tasks(visit.state.db, visit.order, PLATFORM_ID, id_, None, TASKS_SHOWN)
+    return show(
+        visit, "operator/people/detail.html", person=person, memberships=memberships, tasks=tasks, base=f"{PATH}/{id_}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that is done to a person, after a page that says what it means. `asks_why`: for a reason, which stays
+    in the audit log. `do` gives what is told then."""
+
+    name: str
+    title: str
+    meaning: str
+    button: str
+    do: Callable[[Visit, Form], Awaitable[str]]
+    asks_why: bool = False
+    grave: bool = True
+
+    async def ask(self, visit: Visit) -> Response:
+        ask_for_proof(visit)
+        return await self._page(visit, forms.blank(self._fields))
+
+    async def send(self, visit: Visit) -> Response:
+        form = visit.form(*self._fields)
+        if not form.ok:
+            return await self._page(visit, form, 422)
+        try:
+            told = await self.do(visit, form)
+        except TollhouseError as error:
+            return await self._page(visit, form.refused_by(error), error.status)
+        return visit.go(f"{PATH}/{id_of(visit, 'person_id')}", told=told)
+
+    @property
+    def _fields(self) -> tuple[forms.Field, ...]:
+        return (REASON,) if self.asks_why else ()
+
+    async def _page(self, visit: Visit, form: Form, status: int = 200) -> Response:
+        person, _ = await people.read(visit.state.db, visit.order, id_of(visit, "person_id"))
+        return show(
+            visit, "operator/people/act.html", status, person=person, base=f"{PATH}/{person.id}", act=self, form=form
+        )
+
+    @property
+    def pages(self) -> tuple[Page, Page]:
+        path = f"{PATH}/{{person_id:uuid}}/{self.name}"
+        return page(path, self.ask, needs=SUPERADMIN), page(path, self.send, ("POST",), needs=SUPERADMIN)
+
+
+async def _suspend(visit: Visit, form: Form) -> str:
+    await people.suspend(visit.state.db, visit.order, id_of(visit, "person_id"), form["reason"])
+    return "The person is suspended: from now on they may do nothing."
+
+
+async def _unsuspend(visit: Visit, form: Form) -> str:
+    await people.unsuspend(visit.state.db, visit.order, id_of(visit, "person_id"), form["reason"])
+    return "The person may sign in again."
+
+
+async def _sign_out(visit: Visit, form: Form) -> str:
+    ended = await people.sign_out(visit.state.db, visit.order, id_of(visit, "person_id"), form["reason"])
+    return f"Sessions ended: {ended}."
+
+
+async def _promote(visit: Visit, form: Form) -> str:
+    await people.set_superadmin(visit.state.db, visit.order, id_of(visit, "person_id"), True)
+    return "The person is a superadmin, once they have signed in again."
+
+
+async def _demote(visit: Visit, form: Form) -> str:
+    await people.set_superadmin(visit.state.db, visit.order, id_of(visit, "person_id"), False)
+    return "The person is no superadmin any more."
+
+
+async def _export(visit: Visit, form: Form) -> str:
+    await privacy.order_account(visit.state.db, visit.order, "export", id_of(visit, "person_id"))
+    return "The export was ordered. Its file is here in a few minutes."
+
+
+async def _erase(visit: Visit, form: Form) -> str:
+    await privacy.order_account(visit.state.db, visit.order, "erasure", id_of(visit, "person_id"))
+    return "The erasure was ordered. It is done in a few minutes."
+
+
+ACTS = (
+    Act(
+        "suspend", "Suspend", "Nothing works for this person any more, in no organisation, from the next call on. "
+        "Their data stays, and so does what others have.", "Suspend", _suspend, asks_why=True,
+    ),
+    Act(
+        "unsuspend", "Let in again", "The person may sign in and do what their roles allow.", "Let in again",
+        _unsuspend, asks_why=True, grave=False,
+    ),
+    Act(
+        "sign-out", "Sign out everywhere", "All of the person's sessions end at once. They may sign in again.",
+        "End all sessions", _sign_out, asks_why=True,
+    ),
+    Act(
+        "promote", "Make a superadmin", "A superadmin sees every organisation, gives credits and acts as others. Their "
+        "sessions end: it counts once they have signed in again, in live mode with a second factor.",
+        "Make a superadmin", _promote,
+    ),
+    Act(
+        "demote", "Take the operators' area away", "The person stays a member of their organisations and sees this "
+        "area no more. Their sessions end.", "Take it away", _demote,
+    ),
+    Act(
+        "export", "Export the account", "A zip file with all that is known of the person is made. Whoever opens this "
+        "page can download it for seven days; each download is recorded.", "Order the export", _export, grave=False,
+    ),
+    Act(
+        "erase", "Erase the account", "Name, address, sign-in, prompts and answers are gone for good, and so is the "
+        "person's own organisation. The ledger keeps its sums under a pseudonym. Nobody can undo this.",
+        "Erase for good", _erase,
+    ),
+)  # fmt: skip
+
+PAGES = (
+    page(PATH, index, needs=SUPERADMIN),
+    page(PATH + "/{person_id:uuid}", detail, needs=SUPERADMIN),
+    *(one for act in ACTS for one in act.pages),
+)

@@ -1,0 +1,156 @@
+"""What the organisation is called and has chosen, and how it is handed on or ends."""
+
+from starlette.responses import Response
+
+from tollhouse.core.errors import BadRequest, Conflict
+from tollhouse.core.membership import BUSINESS_TYPES
+from tollhouse.core.session import check_proved
+from tollhouse.flows import member as members
+from tollhouse.flows import organization as organizations
+from tollhouse.flows import settings as flow
+from tollhouse.flows.organization import Change
+from tollhouse.store import member as member_store
+from tollhouse.store import organization as organization_store
+from tollhouse.store import settings as store
+from tollhouse.web import forms, typed
+from tollhouse.web.forms import Field, Form
+from tollhouse.web.organization import BUSINESS_TYPE, NAME, insider
+from tollhouse.web.route import page
+from tollhouse.web.visit import Visit
+
+HERE = "/admin/settings"
+MEMBERS_MAX = 500
+_ABOUT = (NAME, BUSINESS_TYPE)
+_CALLS = (
+    Field("cache_ttl", required=False, most=7),
+    Field("stores_content", required=False, most=3),
+    Field("retention_days", most=4),
+)
+_TRANSFER = (Field("member", most=36),)
+_DELETE = (NAME,)
+_KEPT = {0: "Not at all", 300: "5 minutes", 3600: "1 hour", 86400: "1 day", 604800: "7 days", 2592000: "30 days"}
+
+
+async def show(visit: Visit) -> Response:
+    return await _show(visit, 200)
+
+
+async def change(visit: Visit) -> Response:
+    """Name and business type."""
+    form = visit.form(*_ABOUT)
+    if form.ok:
+        try:
+            wanted = Change(form["name"], form["business_type"])
+            await organizations.change(visit.state.db, insider(visit), wanted)
+        except (BadRequest, Conflict) as error:
+            form = form.refused_by(error)
+        else:
+            return visit.go(HERE, "Saved.")
+    return await _show(visit, 422, about=form)
+
+
+async def change_calls(visit: Visit) -> Response:
+    """What becomes of prompts and answers."""
+    form = visit.form(*_CALLS)
+    if form.ok:
+        try:
+            days = typed.number(form, "retention_days", 1, 3650)
+            ttl = typed.number(form, "cache_ttl", 0, max(_KEPT)) or None
+            wanted = flow.Change(flow.NewTtl(ttl), form.chosen("stores_content", "yes"), days)
+            await flow.change(visit.state.db, visit.order, visit.who.organization_id, wanted)
+        except BadRequest as error:
+            form = form.refused_by(error)
+        else:
+            return visit.go(HERE, "Saved. It counts from the next call on.")
+    return await _show(visit, 422, calls=form)
+
+
+async def empty_cache(visit: Visit) -> Response:
+    visit.form()
+    count = await flow.empty_cache(visit.state.db, visit.order, visit.who.organization_id)
+    return visit.go(HERE, f"The answer cache is empty: {count} answers were forgotten.")
+
+
+async def forget_content(visit: Visit) -> Response:
+    visit.form()
+    count = await flow.forget_content(visit.state.db, visit.order, visit.who.organization_id)
+    return visit.go(HERE, f"Prompts and answers of {count} requests were deleted.")
+
+
+async def _show(visit: Visit, status: int, about: Form | None = None, calls: Form | None = None) -> Response:
+    here = visit.who.organization_id
+    async with visit.state.db.tenant(here) as tx:
+        row, chosen = await organization_store.find(tx, here), await store.read(tx, here)
+    assert row is not None
+    ttl = chosen.cache_ttl_s or 0
+    stands = {
+        "cache_ttl": str(ttl),
+        "retention_days": str(chosen.retention_days),
+        "stores_content": "yes" if chosen.stores_content else "",
+    }
+    return visit.page(
+        "settings/show.html", status, row=row,
+        about=about or forms.blank(_ABOUT, {"name": row.name, "business_type": row.business_type}),
+        calls=calls or forms.blank(_CALLS, stands),
+        business_types=({row.business_type: row.business_type} | BUSINESS_TYPES).items(),
+        times=[(str(one), said) for one, said in sorted(({ttl: f"{ttl} seconds"} | _KEPT).items())],
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- handing on, and the end
+
+
+async def choose_owner(visit: Visit) -> Response:
+    check_proved(visit.who, visit.now)
+    return await _choose(visit, 200, forms.blank(_TRANSFER))
+
+
+async def transfer(visit: Visit) -> Response:
+    form = visit.form(*_TRANSFER)
+    if form.ok:
+        try:
+            owner = await members.transfer(visit.state.db, insider(visit), typed.id_of(form, "member"))
+        except (BadRequest, Conflict) as error:
+            form = form.refused_by(error)
+        else:
+            return visit.go("/admin", f"{owner.name or owner.email} owns the organisation now. You are an admin.")
+    return await _choose(visit, 422, form)
+
+
+async def _choose(visit: Visit, status: int, form: Form) -> Response:
+    here = visit.who.organization_id
+    async with visit.state.db.tenant(here) as tx:
+        found = await member_store.page(tx, here, None, MEMBERS_MAX)
+    others = [one for one in found if one.person_id != visit.who.person_id]
+    return visit.page("settings/transfer.html", status, form=form, others=others)
+
+
+async def confirm_end(visit: Visit) -> Response:
+    check_proved(visit.who, visit.now)
+    return visit.page("settings/delete.html", form=forms.blank(_DELETE))
+
+
+async def delete(visit: Visit) -> Response:
+    """The session goes on in the person's own organisation."""
+    form = visit.form(*_DELETE)
+    if form.ok:
+        try:
+            await organizations.delete(visit.state.db, insider(visit), form["name"])
+        except (BadRequest, Conflict) as error:
+            form = form.refused_by(error)
+        else:
+            return visit.go("/organizations", f"{visit.who.organization_name} is deleted.")
+    return visit.page("settings/delete.html", 422, form=form)
+
+
+PAGES = (
+    page("/admin/settings", show, needs="organization.manage"),
+    page("/admin/settings", change, ("POST",), needs="organization.manage"),
+    page("/admin/settings/calls", change_calls, ("POST",), needs="organization.manage"),
+    page("/admin/settings/cache", empty_cache, ("POST",), needs="organization.manage"),
+    page("/admin/settings/content", forget_content, ("POST",), needs="organization.manage"),
+    page("/admin/settings/transfer", choose_owner, needs="organization.own"),
+    page("/admin/settings/transfer", transfer, ("POST",), needs="organization.own"),
+    page("/admin/settings/delete", confirm_end, needs="organization.own"),
+    page("/admin/settings/delete", delete, ("POST",), needs="organization.own"),
+)

@@ -1,0 +1,92 @@
+"""Nobody gets in where they do not belong: every route, asked by everybody who might try."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from tests.carriers import Carriers, carriers
+from tests.conftest import Cluster, SeededTemplate
+from tests.house import House, fresh_house
+from tests.security.books import books_of
+from tests.security.callers import CALLERS
+from tests.security.walker import Walk, everybody, expected, missing, routes
+from tests.security.world import World, canaries_in, make_world
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(cluster: Cluster, seeded_template: SeededTemplate) -> AsyncIterator[House]:
+    async with fresh_house(
+        cluster, seeded_template, TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS="true", TOLLHOUSE_LOG_LEVEL="debug"
+    ) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def people(house: House) -> AsyncIterator[Carriers]:
+    async with carriers(house.database_url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(house: House, people: Carriers, stack: AsyncExitStack) -> World:
+    return await make_world(house, people, stack)
+
+
+async def test_every_route_has_an_example() -> None:
+    assert missing() == []
+
+
+async def test_who_may_not_is_refused_learns_nothing_and_changes_nothing(world: World) -> None:
+    callers = await everybody(world)
+    for route in routes():
+        for kind in route.example.kinds(route.path).values():
+            await world.object(kind)
+    before = await books_of(world.house.database_url, world.id)
+    assert before["api_key"] and before["person"] and before["session"]
+    walk = Walk(world)
+    for route in routes():
+        for caller in callers:
+            want = expected(route, caller)
+            if want is not None and not want.changes:
+                await walk.visit(route, caller, want, fresh=False)
+    assert not walk.wrong, "\n" + "\n".join(walk.wrong)
+    assert await books_of(world.house.database_url, world.id) == before
+
+
+async def test_who_may_gets_what_is_declared_and_sees_what_is_theirs(
+    world: World, house: House, people: Carriers, stack: AsyncExitStack
+) -> None:
+    """The examples are valid, or a refusal would prove nothing."""
+    walk = Walk(world)
+    for route in routes():
+        for name in CALLERS:
+            want = expected(route, CALLERS[name])
+            if want is None or not want.changes:
+                continue
+            here = world
+            if route.example.ends:
+                here = await make_world(house, people, stack)
+            walk.world = here
+            await walk.visit(route, await here.caller(name), want, fresh=True)
+    assert not walk.wrong, "\n" + "\n".join(walk.wrong)
+
+
+async def test_nothing_of_anybody_stands_in_the_log(world: World) -> None:
+    """After everything that came before; what may not be seen in answers may not be read in the log either."""
+    said = world.house.server.said()
+    assert canaries_in(said) == set()
+    for caller in world.callers.values():
+        for value in (caller.headers.get("authorization", "")[7:], caller.headers.get("cookie", "")[10:]):
+            assert not value or value not in said, f"what {caller.name} came with stands in the log"
