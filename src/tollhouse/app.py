@@ -115,7 +115,10 @@ class App:
         fetcher = Fetcher()
         self._parts.push_async_callback(fetcher.close)
         tokens = Tokens(db, KeySets(fetcher), policy, clock)
-        site = Site(config.origin, mode, keyring, config.sign_up, sends_mail=config.smtp_url is not None)
+        site = Site(
+            config.origin, mode, keyring, config.sign_up, sends_mail=config.smtp_url is not None,
+            security_contact=config.security_contact,
+        )  # fmt: skip
         open_id = OpenId(db, site, policy, tokens.key_sets, clock)
         last_used = LastUsed(db)
         last_used.open()

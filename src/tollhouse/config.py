@@ -91,6 +91,7 @@ class Config(BaseSettings):
     smtp_url: SecretStr | None = None  # smtp://user:password@host:587, or smtps://; None: mail is kept, not sent
     mail_from: str = "Tollhouse <tollhouse@localhost>"
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()  # networks whose X-Forwarded-For is believed
+    security_contact: str = ""  # of whom to tell about a hole: a mail address or a page; empty: nobody is named
     connections_per_address: int = Field(default=1000, ge=1)  # of one process; proxies and loopback are exempt
 
     @field_validator("mode", "log_level", "sign_up", mode="before")
@@ -162,6 +163,19 @@ class Config(BaseSettings):
         if "@" not in parseaddr(value)[1] or "\n" in value or "\r" in value:
             raise ValueError("must be a mail address, such as Tollhouse <no-reply@example.com>")
         return value
+
+    @field_validator("security_contact")
+    @classmethod
+    def _is_reachable(cls, value: str) -> str:
+        value = value.strip()
+        address = value.removeprefix("mailto:")
+        if value and not (value.isascii() and value.isprintable() and " " not in value):
+            raise ValueError("must be a mail address or a page, such as https://example.com/security")
+        if not value or value.startswith("https://"):
+            return value
+        if "@" not in address or "/" in address:
+            raise ValueError("must be a mail address or a page, such as https://example.com/security")
+        return f"mailto:{address}"
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -51,8 +51,9 @@ CREATE TABLE catalogue_version (
 );
 INSERT INTO catalogue_version DEFAULT VALUES;
 
+-- As its owner, so pg_temp comes last: a temporary table of the caller's must not stand in for ours.
 CREATE FUNCTION raise_catalogue_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, public AS $$
+    SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     UPDATE catalogue_version SET version = version + 1;
     RETURN NULL;
@@ -615,7 +616,7 @@ ALTER TABLE usage_event_default FORCE ROW LEVEL SECURITY;
 
 -- Makes the monthly partitions from this month up to that of `until`; safe to run any number of times.
 CREATE FUNCTION create_usage_partitions(since timestamptz, until timestamptz) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, public SET timezone = 'UTC' AS $$
+    SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     month timestamptz := date_trunc('month', since);
     partition text;

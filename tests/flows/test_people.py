@@ -173,3 +173,30 @@ async def test_organisations_are_found_by_name_deleted_ones_too(town: Society) -
 async def test_nobody_is_no_one_to_suspend(town: Society, what: str) -> None:
     with pytest.raises(NotFound):
         await getattr(flow, what)(town.db, town.order(), uuid4(), WHY)
+
+
+async def test_who_lost_their_second_factor_is_let_in_again_by_their_password_alone(town: Society) -> None:
+    ada = await town.person("ada@example.com")
+    cookie = await town.cookie(ada)
+    await town.change(
+        "INSERT INTO totp (person_id, secret, created_at, confirmed_at) VALUES (%s, %s, now(), now())", ada, b"sealed"
+    )
+    await town.change("INSERT INTO recovery_code (person_id, digest) VALUES (%s, %s)", ada, b"digest")
+    assert isinstance(await session.find(town.db, town.site.keyring, "test", cookie, town.order().now), Held)
+
+    with pytest.raises(Conflict, match="own account"):
+        await flow.remove_second_factor(town.db, town.site, town.order(f"person:{ada}"), ada, WHY)
+    await flow.remove_second_factor(town.db, town.site, town.order(), ada, WHY)
+
+    assert await session.find(town.db, town.site.keyring, "test", cookie, town.order().now) is None
+    assert await town.rows("SELECT 1 FROM totp UNION ALL SELECT 2 FROM recovery_code") == []
+    told = await town.last_audit(PLATFORM_ID)
+    assert (told["action"], told["object_id"], told["details"]["reason"]) == (
+        "person.second_factor_removed", str(ada), WHY,
+    )  # fmt: skip
+    sent = await town.rows("SELECT recipient FROM mail WHERE kind = 'second_factor_removed'")
+    assert sent == [{"recipient": "ada@example.com"}]
+    with pytest.raises(Conflict, match="no second factor"):
+        await flow.remove_second_factor(town.db, town.site, town.order(), ada, WHY)
+    with pytest.raises(NotFound):
+        await flow.remove_second_factor(town.db, town.site, town.order(), uuid4(), WHY)

@@ -95,7 +95,8 @@ API: dict[str, Example] = {
     "PATCH /api/operator/connections/{connection_id}": Example({"name": "<text>"}, objects=_OF_PLATFORM),
     "POST /api/operator/connections/{connection_id}/test": Example(objects=_OF_PLATFORM),
     "POST /api/operator/entitlements": Example(
-        {"organization_id": "<organization>", "model_id": "gpt-4o", "source": "admin_grant", "note": "<text>"}, status=201
+        {"organization_id": "<organization>", "model_id": "gpt-4o", "source": "admin_grant", "note": "<text>"},
+        status=201,
     ),
     "GET /api/operator/experiments": Example(),
     "POST /api/operator/experiments": Example(_EXPERIMENT, status=201),
@@ -135,6 +136,8 @@ API: dict[str, Example] = {
     "GET /api/operator/outbox": Example(),
     "GET /api/operator/people": Example(),
     "GET /api/operator/people/{person_id}": Example(),
+    # whoever it is has none: what may not call it is refused before that is looked at
+    "POST /api/operator/people/{person_id}/remove-second-factor": Example({"reason": "<text>"}, status=409),
     "POST /api/operator/people/{person_id}/suspend": Example({"reason": "<text>"}),
     "POST /api/operator/people/{person_id}/unsuspend": Example({"reason": "<text>"}),
     "DELETE /api/operator/plans/{plan}/capabilities/{name}": Example(objects=_SPARE),

@@ -131,7 +131,8 @@ async def stage(cluster: Cluster, template: SeededTemplate) -> AsyncIterator[Sta
     )  # fmt: skip
     settings = {
         "TOLLHOUSE_SECRET_KEY": SECRET_KEY, "TOLLHOUSE_PREVIOUS_SECRET_KEYS": TEST_SECRET.decode(),
-        "TOLLHOUSE_LOG_LEVEL": "debug", "TOLLHOUSE_SMTP_URL": f"smtp://canary:{MAIL}@127.0.0.1:9",
+        "TOLLHOUSE_LOG_LEVEL": "debug", "TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS": "true",
+        "TOLLHOUSE_SMTP_URL": f"smtp://canary:{MAIL}@127.0.0.1:9",
     }  # fmt: skip
     with cluster.database(template.name) as url:
         async with (
@@ -240,7 +241,7 @@ async def providers(on: Stage) -> None:
     await on.chat(key)
     await on.call("POST", f"/api/connections/{id_}/test", key)
     for wrong in (
-        {"provider": PROVIDER}, connection | {"key": [PROVIDER]}, connection | {"key": PROVIDER + "\n"},
+        connection | {"key": [PROVIDER]}, connection | {"key": PROVIDER + "\n"},
         connection | {"api_key": PROVIDER}, connection | {"base_url": f"http://u:{PROVIDER}@127.0.0.1/v1"},
         connection | {"base_url": f"http://127.0.0.1/v1?key={PROVIDER}"}, connection | {"priority": PROVIDER},
     ):  # fmt: skip
@@ -313,8 +314,7 @@ async def test_no_secret_is_told_logged_or_stored(cluster: Cluster, seeded_templ
         watch.assert_nowhere("logs of the server", on.house.server.said())
         watch.assert_nowhere("logs of the worker", said)
         watch.assert_nowhere("arguments of the server", arguments(on.house.server.process.pid))
-        for answer in watch.answers:
-            watch.assert_nowhere(answer[:2000], answer)
+        assert {answer: named for answer in watch.answers if (named := watch.in_text(answer))} == {}
         found = tables_with(on.house.database_url, watch.secrets.values())
         named = {name: found[secret] for name, secret in watch.secrets.items() if secret in found}
         links = {name: tables for name, tables in named.items() if name.startswith("link of ")}
@@ -339,12 +339,17 @@ BAD_SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", BAD_SETTINGS, ids=range(len(BAD_SETTINGS)))
-@pytest.mark.parametrize("command", ["serve", "worker", "doctor", "migrate", "seed"])
-async def test_settings_that_are_wrong_are_not_repeated(settings: dict[str, str], command: str) -> None:
-    """Whatever the command says of them, and however it ends."""
+async def test_settings_that_are_wrong_are_not_repeated(settings: dict[str, str]) -> None:
+    """Whatever a command says of them, and however it ends."""
     nowhere = f"postgresql://tollhouse:{DATABASE}@127.0.0.1:9/tollhouse_{uuid4().hex}"
     watch = Watch({"secret key": SECRET_KEY[:20], "database": DATABASE, "mail": MAIL, "provider": PROVIDER})
     whole = {"TOLLHOUSE_LOG_LEVEL": "debug", "TOLLHOUSE_PORT": "0", **settings}
-    async with Program(nowhere, command, **whole) as program:
-        assert await program.wait(60) != 0
-        watch.assert_nowhere(program.said(), program.said())
+
+    async def said_by(command: str) -> str:
+        async with Program(nowhere, command, **whole) as program:
+            assert await program.wait(60) != 0, program.said()
+            return program.said()
+
+    for said in await asyncio.gather(*map(said_by, ("serve", "worker", "doctor", "seed"))):
+        assert said
+        watch.assert_nowhere(said, said)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -58,8 +59,11 @@ async def exchange(house: House, raw: bytes) -> Seen:
     reader, writer = await asyncio.open_connection(house.server.host, house.server.port)
     try:
         writer.write(raw)
+        said = b""
         async with asyncio.timeout(20):
-            said = await reader.read()
+            with suppress(ConnectionResetError):  # it need not read to its end what it has refused
+                while part := await reader.read(65_536):
+                    said += part
     finally:
         writer.close()
     head, _, rest = said.partition(b"\r\n\r\n")

@@ -395,8 +395,9 @@ async def test_of_two_superadmins_who_demote_each_other_one_remains(place: Place
 async def test_an_export_and_an_erasure_are_ordered_and_seen_under_way(place: Place) -> None:
     root, ada = await superadmin(place), await place.person("ada@example.com")
     at = f"/operator/people/{ada.person_id}"
-    for act in ("export", "erase"):
-        assert (await send(root, f"{at}/{act}")).status == 303
+    assert (await send(root, f"{at}/export")).status == 303
+    assert (await send(root, f"{at}/erase", email="eve@example.com")).status == 400
+    assert (await send(root, f"{at}/erase", email="ada@example.com")).status == 303
     for path in (at, "/operator/privacy"):
         text = (await root.get(path)).soup.text
         assert "Export" in text

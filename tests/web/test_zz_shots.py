@@ -2,7 +2,7 @@ from __future__ import annotations
 from uuid import UUID
 import pytest_asyncio
 from collections.abc import AsyncIterator
-from tests.web.browser import DESK, PHONE, Window, assert_accessible
+from tests.web.browser import AXE, RULES, DESK, PHONE, Window, assert_accessible
 from tests.web.serving import Place, serving, clock
 from tests.web.test_operator import DEMO, superadmin, send, rows
 from tollhouse.flows.order import Order
@@ -37,10 +37,12 @@ async def test_shots(database_url: str, window: Window) -> None:
                 page = await window(place.url + "/operator", size, scheme, cookies=root.cookies)
                 for name, path in pages.items():
                     await page.goto(place.url + path)
-                    try:
-                        await assert_accessible(page)
-                    except AssertionError as error:
-                        print(name, scheme, size, str(error)[:700])
+                    await page.evaluate(AXE.read_text())
+                    found = await page.evaluate("rules => axe.run(document, {runOnly: rules})", list(RULES))
+                    bad = [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found["violations"]]
+                    wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                    if bad or wide > 0:
+                        print(name, scheme, size, bad, wide, flush=True)
                     await page.screenshot(path=f"/tmp/w/shots/operator-{name}-{scheme}-{size[0]}.png", full_page=True)
         own = (await rows(place, "SELECT organization_id FROM member WHERE person_id = %s", ada.person_id))[0]
         await send(root, pages["impersonate"], organization=str(own["organization_id"]), reason="They asked about a bill")

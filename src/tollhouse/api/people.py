@@ -132,6 +132,11 @@ async def unsuspend_person(state: Shared, order: Operator, person_id: UUID, body
     return PersonView.of(await flow.unsuspend(state.db, order, person_id, body.reason))
 
 
+@router.post("/people/{person_id}/remove-second-factor", summary="Let somebody in who lost their second factor")
+async def remove_second_factor(state: Shared, order: Operator, person_id: UUID, body: ReasonBody) -> PersonView:
+    return PersonView.of(await flow.remove_second_factor(state.db, state.site, order, person_id, body.reason))
+
+
 @router.get("/organizations", summary="Find organisations, newest first")
 async def search_organizations(
     state: Shared, order: Operator, query: Annotated[SearchQuery, Query()]

@@ -6,17 +6,21 @@ from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from tollhouse.core import letter
 from tollhouse.core.audit import Detail
 from tollhouse.core.cursor import cursor_of, id_in
 from tollhouse.core.errors import Conflict, NotFound
 from tollhouse.core.membership import check_superadmin_remains
+from tollhouse.flows import link
 from tollhouse.flows.audit import record
 from tollhouse.flows.order import Order
+from tollhouse.flows.site import Site
 from tollhouse.store import member as members
 from tollhouse.store import organization as organizations
 from tollhouse.store import person as store
 from tollhouse.store import profile as profiles
 from tollhouse.store import session as sessions
+from tollhouse.store import totp as totps
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.store.db import Database, OperatorTx
 from tollhouse.store.member import Member, Membership
@@ -95,6 +99,24 @@ async def _set_suspended(tx: OperatorTx, order: Order, person: Person, at: datet
     after = await store.find(tx, person.id)
     assert after is not None
     return after
+
+
+async def remove_second_factor(db: Database, site: Site, order: Order, person_id: UUID, reason: str) -> Person:
+    """For somebody who lost their app and their recovery codes, and has proved to an operator who they are: their
+    password alone lets them in again. Their sessions end, and they are told by mail. Conflict for oneself, and when
+    there is no second factor."""
+    async with db.operator() as tx:
+        person = await _lock(tx, person_id)
+        if order.actor == f"person:{person_id}":
+            raise Conflict("This is your own account. Ask another superadmin.")
+        if not await totps.remove_of(tx, person_id):
+            raise Conflict("This person has no second factor.")
+        ended = await sessions.revoke_all(tx, person_id, order.now)
+        told = letter.second_factor_removed(site.name, site.url(link.FORGOTTEN_PATH))
+        await link.post(tx, person.email, told, order.now)
+        details: dict[str, Detail] = {"reason": reason, "sessions_ended": ended}
+        await record(tx, PLATFORM_ID, order, "person.second_factor_removed", ("person", str(person_id)), details)
+        return person
 
 
 async def set_superadmin(db: Database, order: Order, person_id: UUID, wanted: bool) -> Person:

@@ -1,8 +1,8 @@
 """What an organisation chooses for its calls, and the forgetting of what was kept for it.
 
-The choice and its audit row are one transaction. What was kept is in reach of the organisation alone, so it is
-forgotten in a transaction of its own after that of the audit row: cut between the two, the row tells what is to be
-repeated."""
+The choice and its audit row are one transaction, and so are forgetting and its row. Answers that a choice outdates are
+forgotten after it, in a transaction of its own: cut between the two, the row tells of the choice, and they go when
+their time is over."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -13,7 +13,7 @@ from tollhouse.flows.audit import record
 from tollhouse.flows.order import Order
 from tollhouse.store import content, kept_answer
 from tollhouse.store import settings as store
-from tollhouse.store.db import Database
+from tollhouse.store.db import Database, TenantTx
 from tollhouse.store.settings import Settings
 
 
@@ -66,19 +66,22 @@ def _changes(before: Settings, after: Settings) -> dict[str, Detail]:
 
 async def empty_cache(db: Database, order: Order, organization_id: UUID) -> int:
     """Forgets every kept answer. How many there were."""
-    await _record(db, order, organization_id, "cache.emptied")
     async with db.tenant(organization_id) as tx:
-        return await kept_answer.forget(tx, organization_id)
+        answers = await kept_answer.forget(tx, organization_id)
+        await _record_forgotten(tx, order, organization_id, "cache.emptied", {"answers": answers})
+    return answers
 
 
 async def forget_content(db: Database, order: Order, organization_id: UUID) -> int:
     """Forgets all prompts and answers that were stored. Of how many requests there were some."""
-    await _record(db, order, organization_id, "content.forgotten")
     async with db.tenant(organization_id) as tx:
-        return await content.forget(tx, organization_id)
+        requests = await content.forget(tx, organization_id)
+        await _record_forgotten(tx, order, organization_id, "content.forgotten", {"requests": requests})
+    return requests
 
 
-async def _record(db: Database, order: Order, organization_id: UUID, action: str) -> None:
-    async with db.operator() as tx:
-        about = ("organization", str(organization_id))
-        await record(tx, organization_id, order, action, about, {})
+async def _record_forgotten(
+    tx: TenantTx, order: Order, organization_id: UUID, action: str, details: dict[str, Detail]
+) -> None:
+    """Comes last: it locks the organisation, whose calls shall not wait for what is deleted."""
+    await record(tx, organization_id, order, action, ("organization", str(organization_id)), details)

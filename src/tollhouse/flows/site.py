@@ -11,7 +11,7 @@ from tollhouse.core.vault import Keyring
 class Site:
     """`origin`: where people reach this installation, such as https://ai.example.com, without a slash at the end. Links
     in mail and redirects start with it, whatever a request says its host is. `sends_mail` False: mail is kept in the
-    outbox and not sent."""
+    outbox and not sent. `security_contact`: of whom to tell about a hole, as a URI; empty: nobody is named."""
 
     origin: str
     mode: Mode
@@ -19,6 +19,7 @@ class Site:
     sign_up: Literal["open", "invited"] = "open"
     sends_mail: bool = False
     name: str = "Tollhouse"
+    security_contact: str = ""
 
     @property
     def secure(self) -> bool:

@@ -69,6 +69,14 @@ async def remove(tx: PersonTx) -> bool:
     return row is not None and row[0] is not None
 
 
+async def remove_of(tx: OperatorTx, person_id: UUID) -> bool:
+    """Like `remove`, of this person."""
+    cursor = await tx.execute("DELETE FROM totp WHERE person_id = %s RETURNING confirmed_at", (person_id,))
+    row = await cursor.fetchone()
+    await tx.execute("DELETE FROM recovery_code WHERE person_id = %s", (person_id,))
+    return row is not None and row[0] is not None
+
+
 async def put_recovery_codes(tx: PersonTx, person_id: UUID, digests: Sequence[bytes]) -> None:
     """These, in place of those that there were."""
     await tx.execute("DELETE FROM recovery_code")

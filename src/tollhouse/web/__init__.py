@@ -11,6 +11,7 @@ from tollhouse.web import (
     audit,
     confirm,
     connection,
+    contact,
     design,
     invitation,
     issuer,
@@ -39,6 +40,7 @@ from tollhouse.web.state import State
 # Every page there is. Who adds one adds its row to the PAGES of its module.
 PAGES: tuple[Page, ...] = (
     *landing.PAGES,
+    *contact.PAGES,
     *design.PAGES,
     *sign_in.PAGES,
     *oidc.PAGES,

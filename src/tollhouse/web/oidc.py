@@ -6,7 +6,7 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from tollhouse.core.errors import Forbidden, NotFound, ProofRequired, TollhouseError
+from tollhouse.core.errors import Forbidden, ProofRequired, TollhouseError
 from tollhouse.core.path import local_path
 from tollhouse.core.session import check_proved
 from tollhouse.core.throttle import SIGN_IN_ADDRESS
@@ -94,15 +94,13 @@ def _refused(visit: Visit, error: TollhouseError) -> Response:
 
 
 def _provider_id(visit: Visit) -> UUID:
-    try:
-        return UUID(str(visit.request.path_params["provider_id"]))
-    except ValueError:
-        raise NotFound("There is no such way to sign in here. Begin again at the sign-in page.") from None
+    found: UUID = visit.request.path_params["provider_id"]
+    return found
 
 
 PAGES = (
-    page("/sign-in/oidc/{provider_id}", index, needs=ANYONE),
-    page("/sign-in/oidc/{provider_id}", start, ("POST",), needs=ANYONE),
-    page("/sign-in/oidc/{provider_id}/callback", callback, needs=ANYONE),
-    page("/settings/security/identities/{provider_id}", start_linking, ("POST",), needs=SIGNED_IN),
+    page("/sign-in/oidc/{provider_id:uuid}", index, needs=ANYONE),
+    page("/sign-in/oidc/{provider_id:uuid}", start, ("POST",), needs=ANYONE),
+    page("/sign-in/oidc/{provider_id:uuid}/callback", callback, needs=ANYONE),
+    page("/settings/security/identities/{provider_id:uuid}", start_linking, ("POST",), needs=SIGNED_IN),
 )

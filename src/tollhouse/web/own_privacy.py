@@ -5,7 +5,7 @@ from uuid import UUID
 
 from starlette.responses import Response, StreamingResponse
 
-from tollhouse.core.errors import NotFound, TollhouseError
+from tollhouse.core.errors import TollhouseError
 from tollhouse.core.session import check_own, check_proved
 from tollhouse.flows import privacy as flow
 from tollhouse.web import forms
@@ -35,7 +35,8 @@ async def export(visit: Visit) -> Response:
 
 async def download(visit: Visit) -> Response:
     check_own(visit.who)
-    task = await flow.open_own_result(visit.state.db, visit.order, visit.who.person_id, _task_id(visit))
+    task_id: UUID = visit.request.path_params["task_id"]
+    task = await flow.open_own_result(visit.state.db, visit.order, visit.who.person_id, task_id)
     headers = {"content-disposition": f'attachment; filename="export-{task.id}.zip"'}
     return StreamingResponse(
         flow.result(visit.state.db, visit.order, task), media_type="application/zip", headers=headers
@@ -64,17 +65,10 @@ async def _tasks(visit: Visit) -> dict[str, Any]:
     return {"tasks": tasks, "running": any(one.state in ("waiting", "running") for one in tasks)}
 
 
-def _task_id(visit: Visit) -> UUID:
-    try:
-        return UUID(str(visit.request.path_params["task_id"]))
-    except ValueError:
-        raise NotFound("There is no such file.") from None
-
-
 PAGES = (
     page(HERE, index, needs=SIGNED_IN),
     page("/settings/privacy/export", export, ("POST",), needs=SIGNED_IN),
     page("/settings/privacy/erase", ask_erasure, needs=SIGNED_IN),
     page("/settings/privacy/erase", erase, ("POST",), needs=SIGNED_IN),
-    page("/settings/privacy/{task_id}/file", download, needs=SIGNED_IN),
+    page("/settings/privacy/{task_id:uuid}/file", download, needs=SIGNED_IN),
 )

@@ -7,7 +7,7 @@ from uuid import UUID
 from markupsafe import Markup
 from starlette.responses import Response
 
-from tollhouse.core.errors import NotFound, TollhouseError
+from tollhouse.core.errors import TollhouseError
 from tollhouse.core.session import check_own, check_proved
 from tollhouse.flows import password, profile, second_factor, session, step_up
 from tollhouse.flows.second_factor import Added
@@ -143,7 +143,8 @@ def _shown_once(visit: Visit, added: Added) -> Response:
 
 async def end_session(visit: Visit) -> Response:
     visit.form()
-    await session.revoke(visit.state.db, visit.order, visit.who, _id(visit, "session_id"))
+    session_id: UUID = visit.request.path_params["session_id"]
+    await session.revoke(visit.state.db, visit.order, visit.who, session_id)
     return visit.go(HERE, "The session has ended.")
 
 
@@ -155,16 +156,9 @@ async def end_others(visit: Visit) -> Response:
 
 async def unlink(visit: Visit) -> Response:
     form = visit.form(Field("subject", most=1000))
-    provider_id = _id(visit, "provider_id")
+    provider_id: UUID = visit.request.path_params["provider_id"]
     await profile.unlink_identity(visit.state.db, visit.order, visit.who, provider_id, form["subject"])
     return visit.go(HERE, "The account is linked no more.")
-
-
-def _id(visit: Visit, name: str) -> UUID:
-    try:
-        return UUID(str(visit.request.path_params[name]))
-    except ValueError:
-        raise NotFound("There is no such thing. Load the page again.") from None
 
 
 PAGES = (
@@ -180,6 +174,6 @@ PAGES = (
     page("/settings/security/recovery-codes", ask_renewal, needs=SIGNED_IN),
     page("/settings/security/recovery-codes", renew_codes, ("POST",), needs=SIGNED_IN),
     page("/settings/security/sessions/end-others", end_others, ("POST",), needs=SIGNED_IN),
-    page("/settings/security/sessions/{session_id}/end", end_session, ("POST",), needs=SIGNED_IN),
-    page("/settings/security/identities/{provider_id}/remove", unlink, ("POST",), needs=SIGNED_IN),
+    page("/settings/security/sessions/{session_id:uuid}/end", end_session, ("POST",), needs=SIGNED_IN),
+    page("/settings/security/identities/{provider_id:uuid}/remove", unlink, ("POST",), needs=SIGNED_IN),
 )

@@ -1,6 +1,8 @@
 -- Everything that 0005_people.up.sql made. Limits in credits, lists of models and the addresses in the audit log go with it: the
 -- hashes of audit rows that have an address no longer hold then.
 
+ALTER FUNCTION raise_catalogue_version() SET search_path = pg_catalog, public;
+ALTER FUNCTION create_usage_partitions(timestamptz, timestamptz) SET search_path = pg_catalog, public;
 CREATE OR REPLACE FUNCTION find_api_key(wanted bytea)
     RETURNS TABLE (organization_id uuid, id uuid, scopes text[], mode text, expires_at timestamptz, revoked_at timestamptz,
                    clock_offset_micros bigint, suspended_at timestamptz)

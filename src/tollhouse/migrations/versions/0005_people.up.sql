@@ -367,3 +367,7 @@ CREATE OR REPLACE FUNCTION find_api_key(wanted bytea)
         FROM api_key k JOIN organization o ON o.id = k.organization_id
         WHERE k.digest = wanted AND o.deleted_at IS NULL;
     END;
+
+-- They run as their owner and plan anew with every call: a temporary table of the caller's must not stand in for ours.
+ALTER FUNCTION raise_catalogue_version() SET search_path = pg_catalog, public, pg_temp;
+ALTER FUNCTION create_usage_partitions(timestamptz, timestamptz) SET search_path = pg_catalog, public, pg_temp;

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from tollhouse.core.errors import TollhouseError
+from tollhouse.core.errors import BadRequest, TollhouseError
 from tollhouse.flows import people, privacy
 from tollhouse.flows.people import Search
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.web import forms
-from tollhouse.web.forms import Form
+from tollhouse.web.forms import Field, Form
 from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, id_of, show, word
 from tollhouse.web.route import SUPERADMIN, Page, page
 from tollhouse.web.visit import Visit
@@ -23,6 +23,7 @@ STATES = {
     "erased": "Erased",
 }
 TASKS_SHOWN = 10
+_EMAIL = Field("email", most=254)
 
 
 async def index(visit: Visit) -> Response:
@@ -48,7 +49,7 @@ async def detail(visit: Visit) -> Response:
 @dataclass(frozen=True, slots=True)
 class Act:
     """Something that is done to a person, after a page that says what it means. `asks_why`: for a reason, which stays
-    in the audit log. `do` gives what is told then."""
+    in the audit log; `asks_whom`: for the person's address, typed again. `do` gives what is told then."""
 
     name: str
     title: str
@@ -56,6 +57,7 @@ class Act:
     button: str
     do: Callable[[Visit, Form], Awaitable[str]]
     asks_why: bool = False
+    asks_whom: bool = False
     grave: bool = True
 
     async def ask(self, visit: Visit) -> Response:
@@ -74,7 +76,7 @@ class Act:
 
     @property
     def _fields(self) -> tuple[forms.Field, ...]:
-        return (REASON,) if self.asks_why else ()
+        return (*((REASON,) if self.asks_why else ()), *((_EMAIL,) if self.asks_whom else ()))
 
     async def _page(self, visit: Visit, form: Form, status: int = 200) -> Response:
         person, _ = await people.read(visit.state.db, visit.order, id_of(visit, "person_id"))
@@ -119,6 +121,9 @@ async def _export(visit: Visit, form: Form) -> str:
 
 
 async def _erase(visit: Visit, form: Form) -> str:
+    person, _ = await people.read(visit.state.db, visit.order, id_of(visit, "person_id"))
+    if form["email"].lower() != person.email:
+        raise BadRequest("This is not the person's address. Type it as it stands above.", "email")
     await privacy.order_account(visit.state.db, visit.order, "erasure", id_of(visit, "person_id"))
     return "The erasure was ordered. It is done in a few minutes."
 
@@ -152,7 +157,7 @@ ACTS = (
     Act(
         "erase", "Erase the account", "Name, address, sign-in, prompts and answers are gone for good, and so is the "
         "person's own organisation. The ledger keeps its sums under a pseudonym. Nobody can undo this.",
-        "Erase for good", _erase,
+        "Erase for good", _erase, asks_whom=True,
     ),
 )  # fmt: skip
 
