@@ -11,12 +11,15 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 
+from tests.conftest import TEST_SECRET
 from tollhouse import api, web
 from tollhouse.api.caller import Allowed, Holding, InPerson
 from tollhouse.api.organization import AllowedOrInPerson
 from tollhouse.api.state import State as ApiState
 from tollhouse.app import App
 from tollhouse.core.access import ROLES, SCOPES
+from tollhouse.core.vault import Keyring
+from tollhouse.flows.site import Site
 from tollhouse.gateway.count import CountTokens
 from tollhouse.gateway.endpoint import Endpoint
 from tollhouse.gateway.lookup import Lookup
@@ -360,7 +363,8 @@ def dependencies(dependant: Dependant) -> Iterator[object]:
 
 
 def served() -> FastAPI:
-    return api.build(ApiState(*[NOTHING] * len(ApiState.__dataclass_fields__)))
+    parts = dict.fromkeys(ApiState.__dataclass_fields__, NOTHING)
+    return api.build(ApiState(**parts | {"site": Site("http://127.0.0.1", "test", Keyring(TEST_SECRET))}))
 
 
 def test_every_route_of_the_api_has_the_policy_that_stands_here() -> None:

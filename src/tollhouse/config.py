@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -102,8 +104,14 @@ class Config(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("postgresql://", "postgres://")):
-            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        remedy = "must look like postgresql://user:password@host:5432/database"
+        if value is not None:
+            try:
+                conninfo_to_dict(value)
+            except ProgrammingError:  # whose message repeats all of it, with the password
+                raise ValueError(remedy) from None
+            if not value.startswith(("postgresql://", "postgres://")):
+                raise ValueError(remedy)
         return value
 
     @field_validator("data_dir")

@@ -14,7 +14,7 @@ from tests.web.test_operator import DEMO, superadmin, without_proof
 from tollhouse.flows import hasher
 from tollhouse.flows.seed import DEMO_ID
 
-PASSWORD = "seven mills on the river"  # noqa: S105
+PASSWORD = "seven mills on the river"
 
 
 @pytest_asyncio.fixture

@@ -13,10 +13,11 @@ OF_MONEY = {
     "price_cents": 1, "price": 0, "cost": 0, "cost_nanos": 0, "amount": 1_000_000, "amount_micros": 1_000_000_000,
     "charged": False, "charged_micros": 0, "charged_credits": "0", "multiplier": 0, "multiplier_permille": 1,
     "markup": "0", "rate_version": 1, "price_version": 1, "plan": "unlimited", "plan_id": "unlimited", "trial": True,
-    "free": True, "paid": True, "balance": "1000000", "available": "1000000", "remaining_micros": 1, "overdraft": "1000",
-    "reserved_micros": 0, "estimated_credits": "0", "estimated_micros": 0, "own_key": True, "origin": "cache",
+    "free": True, "paid": True, "balance": "1000000", "available": "1000000", "remaining_micros": 1,
+    "overdraft": "1000", "reserved_micros": 0, "estimated_credits": "0", "estimated_micros": 0,
+    "own_key": True, "origin": "cache",
     "currency": "XXX", "discount": 100, "superadmin": True, "role": "owner", "organization_id": "<organization>",
-    "subject_id": "<organization>", "key_id": "<key>", "person_id": "<member>", "kind": "platform", "mode": "live",
+    "subject_id": "<organization>", "key_id": "<member>", "person_id": "<member>", "kind": "platform", "mode": "live",
 }  # fmt: skip
 
 

@@ -31,7 +31,8 @@ def tokens(issuer: Issuer, other: Issuer) -> Iterator[tuple[str, bytes]]:
 
 def unsigned(issuer: Issuer, said: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     body = encoded(said)
-    for algorithm in ("none", "None", "NONE", "nOnE", "", None, 0, [], {}, "HS256", "none\x00", "ES256 "):
+    algorithms: list[Any] = ["none", "None", "NONE", "nOnE", "", None, 0, [], {}, "HS256", "none\x00", "ES256 "]
+    for algorithm in algorithms:
         for signature in ("", "AA", encoded(b"\0" * 64)):
             yield f"alg {algorithm!r}", f"{encoded({'alg': algorithm, 'kid': 'one'})}.{body}.{signature}".encode()
     right = encoded({"alg": "ES256", "kid": "one"})

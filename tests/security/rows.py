@@ -18,11 +18,14 @@ _BY_NAME: dict[str, Any] = {
     "role": "member", "mode": "test", "origin": "organization", "meter": "messages", "period": "day", "channel": "api",
     "method": "password", "purpose": "sign_in", "period_end": "2027-01-01T00:00:00Z", "plan_id": "free",
     "provider_id": "openai", "model_id": "sandbox", "organization.kind": "team", "notice.kind": "depleted",
-    "privacy_task.kind": "export", "subject_kind": "person", "privacy_task.state": "done", "entitlement.source": "trial",
-    "credit_grant.source": "promo", "credit_transaction.type": "promo_bonus", "reservation.state": "released",
+    "privacy_task.kind": "export", "subject_kind": "person", "privacy_task.state": "done",
+    "entitlement.source": "trial", "credit_grant.source": "promo", "credit_transaction.type": "promo_bonus",
+    "reservation.state": "released",
     "reservation.closed_at": "2026-01-01T00:00:00Z", "request.state": "done",
-    "request.finished_at": "2026-01-01T00:00:00Z", "usage_limit.scope": "organization", "usage_event.origin": "provider",
-    "idempotency.status": 200, "idempotency.response": "{}", "connection.priority": 0, "remaining_micros": 1,
+    "request.finished_at": "2026-01-01T00:00:00Z",
+    "usage_limit.scope": "organization",
+    "usage_event.origin": "provider", "idempotency.status": 200, "idempotency.response": "{}",
+    "connection.priority": 0, "remaining_micros": 1,
     "reserved_micros": 0, "usage_event.cached_input_tokens": 0, "usage_event.cache_write_tokens": 0,
 }  # fmt: skip
 

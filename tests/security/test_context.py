@@ -1,4 +1,4 @@
-"""A connection that comes back to the pool carries nothing of whoever had it: neither organisation nor person nor role."""
+"""A connection that comes back to the pool carries nothing of whoever had it: no organisation, no person, no role."""
 
 from __future__ import annotations
 
@@ -210,5 +210,3 @@ async def test_a_role_that_somebody_takes_ends_with_its_connection(db: Database)
     async with db.tenant(uuid4()) as tx:
         await tx.execute("SET LOCAL ROLE tollhouse_operator")
     await everything_is_clean(db)
-
-

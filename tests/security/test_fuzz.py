@@ -73,7 +73,7 @@ async def scene(cluster: Cluster, seeded_template: SeededTemplate) -> AsyncItera
         "TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS": "true",
     }  # fmt: skip
     async with (
-        fresh_house(cluster, seeded_template, **proxied) as house,
+        fresh_house(cluster, seeded_template, 1, **proxied) as house,
         carriers(house.database_url, "http://tollhouse.test") as cast,
     ):
         scopes = ("gateway", "credits", "act_as", "manage")

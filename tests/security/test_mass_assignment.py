@@ -15,8 +15,6 @@ from tests.security.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 AT_ONCE = 40  # fewer than a refusal lists
-# Their fields are those of a capability, which an operator defines: whatever its schema does not have is refused.
-FEATURES = ("/api/ai/assemble-testimonial", "/api/ai/polish-testimonial", "/api/ai/suggest-questions")
 
 
 def with_bodies() -> list[tuple[Route, frozenset[str]]]:
@@ -43,7 +41,7 @@ async def test_there_are_routes_with_bodies() -> None:
 async def test_every_column_of_every_table_is_refused_by_name(world: World) -> None:
     names, wrong = await columns(world.house.database_url), []
     assert len(names) > 200
-    for route, fields in with_bodies():
+    for route, _ in with_bodies():
         for kind in route.example.kinds(route.path).values():
             await world.object(kind)
     before = await books_of(world.house.database_url, world.id)
@@ -53,7 +51,9 @@ async def test_every_column_of_every_table_is_refused_by_name(world: World) -> N
             reply = await sent(world, route, **dict.fromkeys(extra, "x"))
             refused = {} if reply.status not in (400, 422) else {one["field"] for one in reply.body.get("errors", ())}
             if set(extra) - set(refused):
-                wrong.append(f"{route.name}: {reply.status} without {sorted(set(extra) - set(refused))[:5]}: {reply.raw[:200]!r}")
+                wrong.append(
+                    f"{route.name}: {reply.status} without {sorted(set(extra) - set(refused))[:5]}: {reply.raw[:200]!r}"
+                )
     assert not wrong, "\n" + "\n".join(wrong)
     assert await books_of(world.house.database_url, world.id) == before
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
-import pytest_asyncio
 
-from tests.carriers import Carriers, carriers
-from tests.conftest import Cluster, SeededTemplate
-from tests.house import House, fresh_house
+from tests.carriers import Carriers
+from tests.house import House
 from tests.security.books import books_of
 from tests.security.callers import CALLERS
 from tests.security.walker import Walk, everybody, expected, missing, routes
@@ -19,37 +16,12 @@ from tests.security.world import World, canaries_in, make_world
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(cluster: Cluster, seeded_template: SeededTemplate) -> AsyncIterator[House]:
-    async with fresh_house(
-        cluster, seeded_template, TOLLHOUSE_ALLOW_PRIVATE_PROVIDERS="true", TOLLHOUSE_LOG_LEVEL="debug"
-    ) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def people(house: House) -> AsyncIterator[Carriers]:
-    async with carriers(house.database_url) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(house: House, people: Carriers, stack: AsyncExitStack) -> World:
-    return await make_world(house, people, stack)
-
-
 async def test_every_route_has_an_example() -> None:
     assert missing() == []
 
 
 async def test_who_may_not_is_refused_learns_nothing_and_changes_nothing(world: World) -> None:
-    callers = await everybody(world)
+    await everybody(world)
     for route in routes():
         for kind in route.example.kinds(route.path).values():
             await world.object(kind)
@@ -57,10 +29,10 @@ async def test_who_may_not_is_refused_learns_nothing_and_changes_nothing(world: 
     assert before["api_key"] and before["person"] and before["session"]
     walk = Walk(world)
     for route in routes():
-        for caller in callers:
-            want = expected(route, caller)
+        for name in CALLERS:
+            want = expected(route, CALLERS[name])
             if want is not None and not want.changes:
-                await walk.visit(route, caller, want, fresh=False)
+                await walk.visit(route, await world.caller(name), want, fresh=False)
     assert not walk.wrong, "\n" + "\n".join(walk.wrong)
     assert await books_of(world.house.database_url, world.id) == before
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -14,20 +14,21 @@ from psycopg import Connection, sql
 from psycopg.errors import InsufficientPrivilege
 
 from tests.conftest import Cluster, SeededTemplate
-from tests.security.rows import A, B, PERSON_A, PERSON_B, fill, tables_with
+from tests.security.rows import PERSON_A, PERSON_B, A, B, fill, tables_with
 from tollhouse.embedded import SUPERUSER
 from tollhouse.store.db import role_conninfo
 
 WEB, TELLER, WORKER, OPERATOR = "tollhouse_web", "tollhouse_teller", "tollhouse_worker", "tollhouse_operator"
 ROLES = (WEB, TELLER, WORKER, OPERATOR)
-_CATALOGUE = """alembic_version capability catalogue_version experiment experiment_arm model model_price plan plan_capability
-    plan_capability_model plan_capability_quality provider quality_level rate_card rate_card_multiplier topup_package"""
+_CATALOGUE = """alembic_version capability catalogue_version experiment experiment_arm model model_price plan
+    plan_capability plan_capability_model plan_capability_quality provider quality_level rate_card
+    rate_card_multiplier topup_package"""
 # What each role may do with whole tables: S select, I insert, U update, D delete. Nobody truncates, refers or triggers.
 PRIVILEGES = {
     WEB: {
         "S": f"""{_CATALOGUE} api_key attempt connection_health credit_balance credit_grant credit_transaction end_user
-            entitlement idempotency identity_provider invitation jwt_issuer member notice organization person quota_window
-            request request_rate reservation usage_day usage_event usage_limit""",
+            entitlement idempotency identity_provider invitation jwt_issuer member notice organization person
+            quota_window request request_rate reservation usage_day usage_event usage_limit""",
         "I": "mail",
         "SI": "audit privacy_task",
         "SIU": "one_time_token",
@@ -53,11 +54,12 @@ PRIVILEGES = {
         "SD": "kept_answer request_content",
         "SI": "audit credit_transaction notice usage_event",
         "SID": "idempotency mail",
-        "SIU": """api_key attempt capability credit_balance credit_grant end_user entitlement model model_price organization
-            person plan privacy_task provider quality_level quota_window rate_card request request_rate reservation
-            topup_package usage_limit""",
+        "SIU": """api_key attempt capability credit_balance credit_grant end_user entitlement model model_price
+            organization person plan privacy_task provider quality_level quota_window rate_card request request_rate
+            reservation topup_package usage_limit""",
         "SIUD": """connection experiment experiment_arm identity_provider invitation jwt_issuer linked_identity member
-            one_time_token plan_capability plan_capability_model plan_capability_quality rate_card_multiplier session""",
+            one_time_token plan_capability plan_capability_model plan_capability_quality rate_card_multiplier
+            session""",
     },
 }
 # Where the right is to some columns alone.
@@ -77,8 +79,8 @@ OF_NOBODY = {*_CATALOGUE.split(), "identity_provider", "mail", "throttle", "usag
 OF_PEOPLE = {"password", "totp", "recovery_code", "linked_identity", "session", "one_time_token"}
 TENANT = "(organization_id = ( SELECT app_organization() AS app_organization))"
 SELF = "(person_id = ( SELECT app_person() AS app_person))"
-# Unique beyond one organisation or person: digests that nobody can guess, one person's subject at a provider, and the pair
-# that has to lead to one organisation.
+# Unique beyond one organisation or person: digests that nobody can guess, one person's subject at a provider, and the
+# pair that has to lead to one organisation.
 UNIQUE_OVERALL = {
     "api_key_digest", "invitation_digest", "session_digest", "one_time_token_pkey", "linked_identity_pkey",
     "jwt_issuer_tokens", "person_email", "organization_pkey", "person_pkey", "organization_one_platform",
@@ -100,10 +102,10 @@ def url(cluster: Cluster, seeded_template: SeededTemplate) -> Iterator[str]:
 
 @contextmanager
 def acting(
-    url: str, role: str, organization: UUID | None = None, person: UUID | None = None
+    url: str, role: LiteralString, organization: UUID | None = None, person: UUID | None = None
 ) -> Iterator[Connection[Any]]:
     """A transaction of the role with this context; nothing of it stays."""
-    with psycopg.connect(role_conninfo(url, role)) as connection:  # type: ignore[arg-type]
+    with psycopg.connect(role_conninfo(url, role)) as connection:
         for name, value in (("organization_id", organization), ("person_id", person)):
             if value is not None:
                 connection.execute("SELECT set_config(%s, %s, true)", (f"tollhouse.{name}", str(value)))
@@ -134,7 +136,7 @@ def readable(role: str) -> list[str]:
     return [name for verbs, names in PRIVILEGES[role].items() if "S" in verbs for name in names.split()]
 
 
-# ------------------------------------------------------------------------------------------------------ what is declared
+# ---------------------------------------------------------------------------------------------------- what is declared
 
 
 def test_every_role_has_the_privileges_that_stand_here_and_no_other(url: str) -> None:
@@ -142,7 +144,8 @@ def test_every_role_has_the_privileges_that_stand_here_and_no_other(url: str) ->
         url,
         """SELECT r.rolname, t.relname, v.verb FROM pg_roles r CROSS JOIN pg_class t
            CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) v(verb)
-           WHERE r.rolname = ANY(%s) AND t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p', 'v', 'm', 'S')
+           WHERE r.rolname = ANY(%s) AND t.relnamespace = 'public'::regnamespace
+             AND t.relkind IN ('r', 'p', 'v', 'm', 'S')
              AND has_table_privilege(r.oid, t.oid, v.verb)""",
         list(ROLES),
     )
@@ -182,7 +185,8 @@ def test_no_role_of_the_processes_owns_bypasses_or_makes_anything(url: str) -> N
     found = rows(
         url,
         """SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)
-           AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolinherit OR rolcanlogin)""",
+           AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolinherit
+                OR rolcanlogin)""",
         names,
     )
     assert found == []
@@ -244,7 +248,8 @@ def test_policies_that_let_everything_through_are_of_roles_without_a_tenant(url:
 def test_unique_keys_tell_nothing_across_organisations(url: str) -> None:
     found = rows(
         url,
-        """SELECT x.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+        """SELECT x.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
+           JOIN pg_class x ON x.oid = i.indexrelid
            JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0]
            WHERE i.indisunique AND t.relrowsecurity AND t.relnamespace = 'public'::regnamespace
              AND a.attname NOT IN ('organization_id', 'person_id')""",
@@ -279,7 +284,8 @@ def test_functions_that_run_as_their_owner_are_few_and_bound(url: str) -> None:
     """Each has its search path; those that plan anew with every call look for nothing among temporary tables."""
     found = rows(
         url,
-        """SELECT p.proname, p.prosqlbody IS NOT NULL, array_to_string(p.proconfig, ';'), p.prorettype = 'trigger'::regtype,
+        """SELECT p.proname, p.prosqlbody IS NOT NULL, array_to_string(p.proconfig, ';'),
+                  p.prorettype = 'trigger'::regtype,
                   has_function_privilege('public', p.oid, 'EXECUTE'), n.nspname, r.rolsuper
            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
            WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')""",
@@ -391,7 +397,9 @@ def test_no_row_of_another_is_changed_or_deleted(url: str) -> None:
 
 def test_nobody_at_run_time_empties_a_table(url: str) -> None:
     for role in ROLES:
-        tables = rows(url, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')")
+        tables = rows(
+            url, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        )
         with acting(url, role) as connection:
             for (table,) in tables:
                 assert refused(connection, sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table))), table
@@ -455,7 +463,7 @@ def test_a_temporary_table_in_the_way_does_not_make_one_the_owner(url: str) -> N
                    CREATE FUNCTION pg_temp.meet() RETURNS trigger LANGUAGE plpgsql AS
                    'BEGIN INSERT INTO pg_temp.met VALUES (current_user); RETURN NULL; END';
                    CREATE TRIGGER meets AFTER UPDATE ON pg_temp.catalogue_version EXECUTE FUNCTION pg_temp.meet();
-                   GRANT ALL ON pg_temp.met, pg_temp.catalogue_version TO PUBLIC""".encode()
+                   GRANT ALL ON pg_temp.met, pg_temp.catalogue_version TO PUBLIC"""
             )
         except InsufficientPrivilege:
             return  # no temporary tables at all

@@ -32,6 +32,7 @@ _NOT_THEIRS = frozenset({400, 403, 404, 409, 422})
 # What the same request may meet in another organisation, which has other things.
 _OF_ITS_OWN = frozenset({400, 402, 403, 404, 409, 422})
 # What is another's is not there; 409: there could be no such thing in an organisation of that kind.
+_OF_ITS_OWN_PAGE = _OF_ITS_OWN | {303}  # what a form leads to
 _NOWHERE = frozenset({404, 409})
 # The teller may find that there is no such thing before it looks at who asks.
 _NOT_THEIR_ID = frozenset({403, 404})
@@ -62,8 +63,8 @@ def missing() -> list[str]:
 
 
 def routes() -> list[Route]:
-    """All of them, as the tables of policies have them, which the tests there hold against what is served; last those after
-    which somebody is gone."""
+    """All of them, as the tables of policies have them, which the tests there hold against what is served; last
+    those after which somebody is gone."""
     found = []
     for policies, examples in TABLES:
         for name, policy in policies.items():
@@ -72,7 +73,7 @@ def routes() -> list[Route]:
     return sorted(found, key=lambda route: route.example.ends)
 
 
-# ------------------------------------------------------------------------------------------------------ what is expected
+# ---------------------------------------------------------------------------------------------------- what is expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def _let_in(route: Route, caller: Caller) -> Expected:
         return Expected(_NOWHERE, let_in=True)
     if set(example.kinds(route.path).values()) - {"from", "to", "soon", "idp", "jwks_url"}:
         return Expected(_NOT_THEIRS)
-    return Expected(frozenset({right, *example.differs.values()}) | _OF_ITS_OWN, let_in=True)
+    met = _OF_ITS_OWN_PAGE if route.is_page else _OF_ITS_OWN
+    return Expected(frozenset({right, *example.differs.values()}) | met, let_in=True)
 
 
 def _status(example: Example, caller: Caller) -> int:
@@ -142,9 +144,7 @@ class Walk:
     world: World
     wrong: list[str] = field(default_factory=list)
 
-    async def send(
-        self, route: Route, caller: Caller, found: dict[str, str], text: str, **more: Any
-    ) -> Reply:
+    async def send(self, route: Route, caller: Caller, found: dict[str, str], text: str, **more: Any) -> Reply:
         """`more`: further fields of the body."""
         example = route.example
         headers = dict(caller.headers) | filled(dict(example.headers), found, text)
@@ -175,13 +175,13 @@ class Walk:
         text = canary("text") if ours else f"words {uuid4().hex}"
         text = text.replace(" ", "_")
         reply = await self.send(route, caller, found, text)
+        if route.is_page:
+            await self.world.keep_cookie(caller.name, [one for name, one in _all(reply) if name == "set-cookie"])
         self._check(route, caller, want, reply, found)
         if want.statuses in (_NOWHERE, _NOT_THEIR_ID) and route.example.in_path(route.path) and not route.is_page:
             await self._check_same_as_never_was(route, caller, reply, found)
 
-    def _check(
-        self, route: Route, caller: Caller, want: Expected, reply: Reply, found: Mapping[str, str]
-    ) -> None:
+    def _check(self, route: Route, caller: Caller, want: Expected, reply: Reply, found: Mapping[str, str]) -> None:
         who = f"{route.name} as {caller.name}"
         if reply.status not in want.statuses:
             self.wrong.append(f"{who}: {reply.status}, not {sorted(want.statuses)}: {reply.raw[:200]!r}")
@@ -190,7 +190,7 @@ class Walk:
         location = reply.headers.get("location", "")
         if want.location is not None and not location.startswith(want.location):
             self.wrong.append(f"{who}: sent to {location!r}, not to {want.location!r}")
-        out = reply.raw.decode(errors="replace") + json.dumps(dict(reply.headers))
+        out = reply.raw.decode(errors="replace") + json.dumps(_all(reply))
         for value in found.values():  # what they sent themselves may come back
             out = out.replace(value, "")
         may_see = caller.sees if want.let_in and _shows(caller, route) else frozenset()
@@ -215,6 +215,11 @@ def _named(more: Mapping[str, Any], world: World) -> dict[str, str]:
     """The ids of what further fields name."""
     wanted = {"<organization>": str(world.id), "<member>": world.objects.get("member", str(world.id))}
     return {place: id_ for place, id_ in wanted.items() if place in more.values()}
+
+
+def _all(reply: Reply) -> list[tuple[str, str]]:
+    """Every header, also where there are two of one name."""
+    return [(name.lower(), value) for name, value in reply.headers.items()]
 
 
 def _forbids(reply: Reply) -> bool:

@@ -46,6 +46,7 @@ class World:
     emails: dict[str, str] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
     fakes: list[FakeIdp] = field(default_factory=list)
+    _slots: int = 0
 
     # ----------------------------------------------------------------------------------------------------- who may come
 
@@ -61,7 +62,7 @@ class World:
             case ["garbage"]:
                 return bearer("th_test_" + "x" * 36)
             case ["owner" | "admin" | "member" as role]:
-                return dict(self.owner) if role == "owner" else await self.person(self.id, role, name)  # type: ignore[arg-type]
+                return dict(self.owner) if role == "owner" else await self.person(self.id, role, name)
             case ["key", "that", "is", state]:
                 return await self._dead_key(state)
             case ["key", "with", scope]:
@@ -91,7 +92,8 @@ class World:
         if name.startswith("former"):
             headers = await self.person(self.id, "admin", name)
             await self.carriers.change(
-                "DELETE FROM member WHERE person_id = (SELECT id FROM person WHERE email = %s) AND organization_id = %s",
+                "DELETE FROM member WHERE person_id = (SELECT id FROM person WHERE email = %s) "
+                "AND organization_id = %s",
                 self.emails[name], self.id,
             )  # fmt: skip
             return headers
@@ -132,6 +134,7 @@ class World:
     async def _superadmin(self) -> dict[str, str]:
         made = await self.carriers.person()
         await self.carriers.change("UPDATE person SET superadmin = true WHERE id = %s", made)
+        self.emails["superadmin"] = (await self.rows("SELECT email FROM person WHERE id = %s", made))[0][0]
         return cookie(await self.carriers.session(made))
 
     async def _whole_key(self, organization_id: UUID) -> dict[str, str]:
@@ -141,14 +144,32 @@ class World:
         made = await self.house.key(self.id, ALL_SCOPES)
         column = "revoked_at" if state == "revoked" else "expires_at"
         statement = f"UPDATE api_key SET {column} = now() - interval '1 minute' WHERE id = '{made['id']}'"
-        await self.carriers.change(statement)  # type: ignore[arg-type]
+        await self.carriers.change(statement)
         return bearer(made["key"])
 
     async def _organization(self, name: str) -> str:
         made = await self.house.order("POST", "/organizations", {"name": name, "plan": "pro"})
         grant = {"source": "topup", "credits": "100000", "note": canary("grant") if name != "organisation B" else "x"}
-        await self.house.order("POST", f"/organizations/{made['id']}/grants", grant, **{"idempotency-key": str(uuid4())})
+        await self.house.order(
+            "POST", f"/organizations/{made['id']}/grants", grant, **{"idempotency-key": str(uuid4())}
+        )
         return str(made["id"])
+
+    async def keep_cookie(self, name: str, set_cookies: list[str]) -> None:
+        """What a browser does with an answer's cookie; whoever was signed out signs in again."""
+        values = [one.removeprefix("tollhouse=") for one in set_cookies if one.startswith("tollhouse=")]
+        if not values or name not in self.emails:
+            return
+        value = values[-1].partition(";")[0].strip('"')
+        if not value:
+            (person_id, organization_id), *_ = await self.rows(
+                "SELECT p.id, s.organization_id FROM person p JOIN session s ON s.person_id = p.id WHERE email = %s "
+                "ORDER BY s.id DESC", self.emails[name],
+            )  # fmt: skip
+            value = await self.carriers.session(person_id, organization_id)
+        self.callers[name] = self.callers[name].with_headers(dict(self.callers[name].headers) | cookie(value))
+        if name == "owner":
+            self.owner = self.callers[name].headers
 
     # --------------------------------------------------------------------------------------------------- what it holds
 
@@ -209,7 +230,8 @@ class World:
             case "identity_provider":
                 id_ = ordered_id(now, uuid4().bytes[:10])
                 await self.carriers.change(
-                    "INSERT INTO identity_provider (id, name, issuer, client_id, created_at) VALUES (%s, %s, %s, %s, %s)",
+                    "INSERT INTO identity_provider (id, name, issuer, client_id, created_at) "
+                    "VALUES (%s, %s, %s, %s, %s)",
                     id_, text, f"https://{id_.hex}.example.com", text, now,
                 )  # fmt: skip
                 return str(id_)
@@ -245,8 +267,6 @@ class World:
         if await self.rows("SELECT 1 FROM experiment WHERE starts_at <= now()"):
             await self.carriers.change("UPDATE experiment SET ends_at = now() WHERE starts_at <= now()")
 
-    _slots: int = 0
-
     async def _fake(self) -> FakeIdp:
         self.fakes.append(await self.stack.enter_async_context(FakeIdp()))
         return self.fakes[-1]
@@ -269,7 +289,6 @@ class World:
         """An export that is done, and its file."""
         now = datetime.now(UTC)
         id_ = ordered_id(now, uuid4().bytes[:10])
-        owner = "(SELECT id FROM person WHERE email = %(email)s)"
         person_id = (await self.rows("SELECT id FROM person WHERE email = %s", self.emails["owner"]))[0][0]
         where = self.id
         if own:
@@ -278,8 +297,8 @@ class World:
                 "WHERE o.kind = 'personal' AND m.person_id = %s", person_id,
             ))[0][0]  # fmt: skip
         await self.carriers.change(
-            """INSERT INTO privacy_task (organization_id, id, kind, subject_kind, subject_id, account, state, steps_done,
-                   steps, requested_by, requested_at, finished_at, result, result_until)
+            """INSERT INTO privacy_task (organization_id, id, kind, subject_kind, subject_id, account, state,
+                   steps_done, steps, requested_by, requested_at, finished_at, result, result_until)
                VALUES (%s, %s, 'export', 'person', %s, %s, 'done', 1, 1, 'system', %s, %s, %s, %s)""",
             where, id_, person_id, own, now, now, text.encode(), now + 24 * _HOUR,
         )  # fmt: skip
@@ -294,7 +313,7 @@ class World:
         return reply.body
 
     async def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return await self.house.rows(query, *parameters)  # type: ignore[arg-type]
+        return await self.house.rows(query, *parameters)
 
 
 def connection(name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import pytest_asyncio
@@ -51,7 +52,7 @@ async def window(chromium: Browser) -> AsyncIterator[Window]:
         context = await chromium.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         await context.add_cookies(
-            [{"name": name, "value": value, "url": url} for name, value in (cookies or {}).items()]
+            [{"name": name, "value": value, "url": urljoin(url, "/")} for name, value in (cookies or {}).items()]
         )
         page = await context.new_page()
         page.set_default_timeout(15_000)

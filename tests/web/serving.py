@@ -159,6 +159,7 @@ async def serving(
     finally:
         server.should_exit = True
         await task
+        listener.close()  # uvicorn leaves it open when it ends before it has begun
         await fetcher.close()
         await db.close()
 

@@ -403,4 +403,14 @@ async def test_in_test_mode_without_a_mail_server_the_outbox_has_the_links(place
     answer = await visitor.get("/outbox")
     found = answer.soup.select_one('article a[href^="/verify-email/"]')
     assert found is not None and str(found["href"]) == await link(place, "ada@example.com")
-    assert "Everybody who reaches this installation can read it" in said(answer)
+    assert "only for browsers on this machine" in said(answer)
+
+
+@pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded", "x-real-ip", "via"])
+async def test_the_outbox_is_shown_on_its_own_machine_and_to_superadmins_alone(place: Place, name: str) -> None:
+    """What comes through a proxy comes from elsewhere."""
+    visitor, superadmin = await place.person("ada@example.com"), await place.person("root@example.com")
+    await place.change("UPDATE person SET superadmin = true WHERE id = %s", superadmin.person_id)
+    for one, status in ((place.visitor(), 403), (visitor, 403), (superadmin, 200)):
+        answer = await one.ask("GET", "/outbox", {name: "for=127.0.0.1"})
+        assert answer.status == status and ("tollhouse outbox" in answer.text)

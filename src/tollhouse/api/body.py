@@ -53,8 +53,10 @@ class StrictRoute(APIRoute):
                 raise BadRequest("This call takes no query parameters. Remove what follows the question mark.")
             if "\0" in request.scope["path"]:
                 raise NotFound("There is nothing of that name here.")
-            if any("\0" in value for _, value in request.query_params.multi_items()):
-                raise BadRequest("A query parameter holds the character NUL (%00), which no text may. Leave it out.")
+            nul = next((name for name, value in request.query_params.multi_items() if "\0" in value), None)
+            if nul is not None:
+                field = nul if nul.isprintable() else None
+                raise BadRequest("A query parameter holds the character NUL (%00), which no text may.", field)
             strict = StrictRequest(request.scope, request.receive)
             await strict.check()
             return await handler(strict)

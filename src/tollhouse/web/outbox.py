@@ -3,17 +3,19 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv6Address, ip_address
 
 from starlette.responses import Response
 
-from tollhouse.core.errors import NotFound
+from tollhouse.core.errors import Forbidden, NotFound
 from tollhouse.flows import mail
 from tollhouse.flows.site import Site
 from tollhouse.web.refusal import NOWHERE
-from tollhouse.web.route import ANYONE, page
+from tollhouse.web.route import ANYONE, SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
 _SHOWN = 50
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _LINK = re.compile(r"https?://\S+")
 
 
@@ -28,13 +30,31 @@ class Letter:
 
 
 async def index(visit: Visit) -> Response:
-    """NotFound wherever mail is sent: then it is nobody's but its recipient's."""
+    """For who sits at this machine, and for superadmins: whoever reads it gets into every account. NotFound wherever
+    mail is sent: then it is nobody's but its recipient's."""
     site = visit.state.site
     if site.mode != "test" or site.sends_mail:
         raise NotFound(NOWHERE)
+    if not visit.may(SUPERADMIN) and not _is_here(visit):
+        raise Forbidden(
+            "The outbox is shown only in a browser on the machine that this runs on, and to superadmins. On that machine "
+            "you can also run: tollhouse outbox"
+        )
     found = await mail.outbox(visit.state.db, visit.stranger, site.mode, _SHOWN)
     letters = [Letter(one.recipient, one.subject, one.created_at, _parts(site, one.body)) for one in found]
     return visit.page("outbox/index.html", letters=letters)
+
+
+def _is_here(visit: Visit) -> bool:
+    """Whether the browser runs on this machine. What a proxy here passes on, which nobody has named as one, does not."""
+    if any(name in visit.request.headers for name in _PASSED_ON):
+        return False
+    try:
+        address = ip_address(visit.address or "")
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _parts(site: Site, body: str) -> tuple[tuple[str, str | None], ...]:
