@@ -61,7 +61,7 @@ async def test_a_list_of_what_runs_renews_itself(mill: Team, window: Window) -> 
     await page.get_by_role("button", name="Make the export").click()
     await expect(page.get_by_text("Waiting")).to_be_visible()
     await mill.place.change("UPDATE privacy_task SET state = 'done', steps_done = steps, finished_at = now()")
-    await expect(page.get_by_text("Done")).to_be_visible()
+    await expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=15_000)
     await expect(page.locator("#tasks[hx-get]")).to_have_count(0)
 
 

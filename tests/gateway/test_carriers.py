@@ -23,6 +23,7 @@ from tollhouse.gateway.call import CHECKPOINT_S
 
 ALL = ("gateway", "credits", "manage")
 RESERVATIONS = "/api/credits/reservations"
+WANT: dict[str, object] = {"model": "sandbox", "input_tokens": 100, "max_output_tokens": 100}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -49,7 +50,7 @@ async def everywhere(house: House, headers: Headers) -> tuple[int, ...]:
         await house.call("POST", CHAT, json=ask("hello"), headers=headers),
         await house.call("GET", "/v1/models", headers=headers),
         await house.call("GET", "/api/credits/balance", headers=headers),
-        await house.call("POST", RESERVATIONS, json={"credits": "1"}, headers=once),
+        await house.call("POST", RESERVATIONS, json=WANT, headers=once),
         await house.call("GET", "/api/settings", headers=headers),
     ]
     return tuple(reply.status for reply in replies)
@@ -327,8 +328,8 @@ async def test_nobody_acts_for_others_without_the_right_to(house: House, cast: C
     for headers in (bearer(key), bearer(token), cookie(value)):
         for_bob = headers | {"x-tollhouse-user": "bob", "idempotency-key": str(uuid4())}
         assert (await house.call("POST", CHAT, json=ask("hello"), headers=for_bob)).status == 403
-        assert (await house.call("POST", RESERVATIONS, json={"credits": "1"}, headers=for_bob)).status == 403
-        in_body = {"credits": "1", "user": "bob"}
+        assert (await house.call("POST", RESERVATIONS, json=WANT, headers=for_bob)).status == 403
+        in_body = WANT | {"user": "bob"}
         once = headers | {"idempotency-key": str(uuid4())}
         assert (await house.call("POST", RESERVATIONS, json=in_body, headers=once)).status == 403
     assert await house.books() == before
@@ -341,7 +342,7 @@ async def test_people_and_end_users_share_no_idempotency_keys(house: House, cast
     ids = []
     for headers in (bearer(issuer.token("ada")), bearer(issuer.token("bob")), cookie(value), made.headers):
         for _ in range(2):
-            reply = await house.call("POST", RESERVATIONS, json={"credits": "1"}, headers=headers | same)
+            reply = await house.call("POST", RESERVATIONS, json=WANT, headers=headers | same)
             assert reply.status == 201, reply.raw
             ids.append(reply.body["id"])
         told = [await house.call("POST", CHAT, json=ask("hello"), headers=headers | same) for _ in range(2)]
@@ -356,10 +357,25 @@ async def test_people_and_end_users_reach_their_own_reservations_only(house: Hou
     strangers = [cookie((await signed_in(house, cast))[2]), other.headers]
     for holder in holders:
         once = holder | {"idempotency-key": str(uuid4())}
-        id_ = (await house.call("POST", RESERVATIONS, json={"credits": "1"}, headers=once)).body["id"]
+        id_ = (await house.call("POST", RESERVATIONS, json=WANT, headers=once)).body["id"]
         for headers in [one for one in holders + strangers if one is not holder]:
             assert await reached(house, id_, headers) == (404, 404, 404, 404)
         assert await reached(house, id_, made.headers) == (200, 200, 200, 409)
+
+
+async def test_end_users_pay_for_what_they_used_and_state_no_credits(house: House, cast: Carriers) -> None:
+    made = await house.organization()
+    ada = bearer((await cast.issuer(made.id)).token("ada"))
+    before = await house.books()
+    once = ada | {"idempotency-key": str(uuid4())}
+    stated = await house.call("POST", RESERVATIONS, json={"credits": "1"}, headers=once)
+    assert (stated.status, await house.books()) == (403, before)
+    once = ada | {"idempotency-key": str(uuid4())}
+    id_ = (await house.call("POST", RESERVATIONS, json=WANT, headers=once)).body["id"]
+    settle = f"{RESERVATIONS}/{id_}/settle"
+    assert (await house.call("POST", settle, json={"credits": "1"}, headers=ada)).status == 403
+    used = {"usage": {"input_tokens": 100, "output_tokens": 10}}
+    assert (await house.call("POST", settle, json=used, headers=ada)).status == 200
 
 
 async def reached(house: House, id_: str, headers: Headers) -> tuple[int, ...]:

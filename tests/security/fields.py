@@ -35,9 +35,9 @@ def documented() -> dict[str, frozenset[str] | None]:
 
 
 def _properties(schema: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
-    while "$ref" in schema:
-        schema = schemas[schema["$ref"].rpartition("/")[2]]
     named = set(schema.get("properties", {}))
+    if "$ref" in schema:
+        named |= _properties(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     for part in (*schema.get("anyOf", ()), *schema.get("allOf", ())):
         named |= _properties(part, schemas)
     return named

@@ -314,7 +314,7 @@ async def test_no_secret_is_told_logged_or_stored(cluster: Cluster, seeded_templ
         watch.assert_nowhere("logs of the server", on.house.server.said())
         watch.assert_nowhere("logs of the worker", said)
         watch.assert_nowhere("arguments of the server", arguments(on.house.server.process.pid))
-        assert [(one, named) for one in watch.answers if (named := watch.in_text(one))] == []
+        assert [(one, told) for one in watch.answers if (told := watch.in_text(one))] == []
         found = tables_with(on.house.database_url, watch.secrets.values())
         named = {name: found[secret] for name, secret in watch.secrets.items() if secret in found}
         links = {name: tables for name, tables in named.items() if name.startswith("link of ")}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
+from bs4 import Tag
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
@@ -91,6 +92,13 @@ async def forget_proof(place: Place, visitor: Visitor) -> None:
 def seen(answer: Answer) -> str:
     """The text of the page, in one line."""
     return " ".join(answer.soup.get_text(" ").split())
+
+
+def at(answer: Answer, selector: str) -> Tag:
+    """The first part of the page that the selector finds."""
+    found = answer.soup.select_one(selector)
+    assert found is not None, f"no {selector} in {answer.text}"
+    return found
 
 
 def _each(value: Any) -> list[str]:

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest_asyncio
 
 from tests.web.serving import clock
-from tests.web.team import Team, forget_proof, seen, send, sent_on, team
+from tests.web.team import Team, at, forget_proof, seen, send, sent_on, team
+from tollhouse.core.audit import Detail
 from tollhouse.web.audit import changes
 
 
@@ -52,7 +53,7 @@ async def test_filters_stand_in_the_address_and_narrow(mill: Team) -> None:
         page = await mill.owner.get("/admin/audit?" + query)
         assert [one.text for one in page.soup.select("tbody code")] == actions, query
     page = await mill.owner.get("/admin/audit?action=cache.")
-    assert page.soup.select_one("#field-action")["value"] == "cache."
+    assert at(page, "#field-action")["value"] == "cache."
 
 
 async def test_addresses_that_say_what_cannot_be_are_refused(mill: Team) -> None:
@@ -93,7 +94,13 @@ async def test_rows_of_others_are_not_there_and_members_do_not_read_it(mill: Tea
 
 
 def test_details_are_told_in_words() -> None:
-    details = {"name": {"from": "a", "to": None}, "enabled": True, "models": ["x", "y"], "by": {"a": 1}, "none": []}
+    details: dict[str, Detail] = {
+        "name": {"from": "a", "to": None},
+        "enabled": True,
+        "models": ["x", "y"],
+        "by": {"a": 1},
+        "none": [],
+    }
     told = [("name", "a → none"), ("enabled", "yes"), ("models", "x, y"), ("by", '{"a": 1}'), ("none", "none")]
     assert changes(details) == told
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest_asyncio
 
 from tests.fake_idp import FakeIdp
-from tests.web.team import Team, seen, send, sent_on, team
+from tests.web.team import Team, at, seen, send, sent_on, team
 
 SECRET = "sk-canary-0123456789abcdef"
 
@@ -20,7 +20,13 @@ async def mill(database_url: str) -> AsyncIterator[Team]:
 
 
 def wanted(idp: FakeIdp, **more: str) -> dict[str, str]:
-    return {"name": "Our sign-in", "issuer": idp.issuer, "jwks_url": idp.jwks_url, "user_claim": "sub", "do": "save"} | more
+    return {
+        "name": "Our sign-in",
+        "issuer": idp.issuer,
+        "jwks_url": idp.jwks_url,
+        "user_claim": "sub",
+        "do": "save",
+    } | more
 
 
 # -------------------------------------------------------------------------------------------------------------- issuers
@@ -30,7 +36,7 @@ async def test_an_issuer_is_tested_before_it_is_trusted(mill: Team) -> None:
     async with FakeIdp() as idp:
         answer = await send(mill.owner, "/admin/issuers/new", wanted(idp, do="test"))
         assert answer.status == 200 and "The test went well" in seen(answer)
-        assert answer.soup.select_one("#field-issuer")["value"] == idp.issuer
+        assert at(answer, "#field-issuer")["value"] == idp.issuer
         assert await mill.rows("SELECT FROM jwt_issuer") == []
         assert "Our sign-in" in seen(await sent_on(mill.owner, "/admin/issuers/new", wanted(idp)))
     [row] = await mill.rows("SELECT audience FROM jwt_issuer")

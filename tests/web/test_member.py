@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest_asyncio
 
-from tests.web.team import Team, forget_proof, seen, send, sent_on, signed_in, team
+from tests.web.team import Team, at, forget_proof, seen, send, sent_on, signed_in, team
 
 
 @pytest_asyncio.fixture
@@ -58,7 +58,7 @@ async def test_nobody_is_invited_as_an_owner_by_an_admin(mill: Team) -> None:
 async def test_a_role_is_changed_and_counts_at_once(mill: Team) -> None:
     member = await mill.join("member@example.com", "member")
     page = await mill.owner.get(f"/admin/members/{member.person_id}")
-    assert page.soup.select_one('input[name="role"][checked]')["value"] == "member"
+    assert at(page, 'input[name="role"][checked]')["value"] == "member"
     await sent_on(mill.owner, f"/admin/members/{member.person_id}/role", {"role": "admin"})
     assert (await signed_in(mill.place, member)).role == "admin"
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest_asyncio
 
-from tests.web.team import Team, forget_proof, seen, send, sent_on, signed_in, team
+from tests.web.team import Team, at, forget_proof, seen, send, sent_on, signed_in, team
 
 
 @pytest_asyncio.fixture
@@ -23,7 +23,7 @@ async def test_who_makes_an_organisation_goes_on_in_it_as_its_owner(mill: Team) 
     ada = await mill.place.person("ada@example.com")
     before = ada.cookies[mill.place.site.cookie]
     page = await sent_on(ada, "/organizations/new", {"name": "Looms & Co <b>", "business_type": "manufacturing"})
-    assert page.soup.select_one("h1").text == "Looms & Co <b>"
+    assert at(page, "h1").text == "Looms & Co <b>"
     assert "You are its owner." in seen(page)
     assert ada.cookies[mill.place.site.cookie] != before
     signed = await signed_in(mill.place, ada)
@@ -33,8 +33,8 @@ async def test_who_makes_an_organisation_goes_on_in_it_as_its_owner(mill: Team) 
 async def test_a_name_that_cannot_be_is_refused_beside_its_field_and_stays_typed(mill: Team) -> None:
     answer = await send(mill.owner, "/organizations/new", {"name": "see https://x.example", "business_type": "general"})
     assert answer.status == 422
-    assert answer.soup.select_one("#field-name")["value"] == "see https://x.example"
-    assert "web address" in answer.soup.select_one("#field-name-error").text
+    assert at(answer, "#field-name")["value"] == "see https://x.example"
+    assert "web address" in at(answer, "#field-name-error").text
     assert (await send(mill.owner, "/organizations/new", {"name": "A", "business_type": "piracy"})).status == 422
 
 
@@ -82,10 +82,10 @@ async def test_settings_are_changed_shown_again_and_written_down(mill: Team) -> 
     await sent_on(mill.owner, "/admin/settings", {"name": "Silk Mill", "business_type": "retail"})
     chosen = {"cache_ttl": "3600", "stores_content": "yes", "retention_days": "90"}
     page = await sent_on(mill.owner, "/admin/settings/calls", chosen)
-    assert page.soup.select_one("#field-name")["value"] == "Silk Mill"
-    assert page.soup.select_one("#field-retention_days")["value"] == "90"
-    assert page.soup.select_one("#field-stores_content").has_attr("checked")
-    assert page.soup.select_one("#field-cache_ttl option[selected]")["value"] == "3600"
+    assert at(page, "#field-name")["value"] == "Silk Mill"
+    assert at(page, "#field-retention_days")["value"] == "90"
+    assert at(page, "#field-stores_content").has_attr("checked")
+    assert at(page, "#field-cache_ttl option[selected]")["value"] == "3600"
     assert (await mill.audited())[-2:] == ["organization.changed", "settings.changed"]
 
 

@@ -23,7 +23,7 @@ from tollhouse.api.caller import CreditsHolder, Holder
 from tollhouse.api.reservation_view import ReleasedView, RenewedView, ReservationView, SettledView
 from tollhouse.api.state import Shared, State
 from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Channel, CreditsWant, Size, Want
-from tollhouse.core.errors import Conflict, NotFound
+from tollhouse.core.errors import Conflict, Forbidden, NotFound
 from tollhouse.core.price import Stated, Usage
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, Reap, Release, Renew, Replayed, Settle
@@ -132,6 +132,8 @@ async def reserve(state: Shared, holder: CreditsHolder, body: ReservationBody, k
     organization_id, user = holder.organization_id, holder.user(body.user)
     subject_id = holder.identity.subject_of(user)
     want = body.want()
+    if isinstance(want, CreditsWant):
+        _check_may_state(holder)
     channel: Channel = "capability" if isinstance(want, CapabilityWant) else "api"
     needs = holder.needs(user)
     ask = Ask(organization_id, holder.credential, subject_id, channel, want, needs, here=False)
@@ -159,6 +161,8 @@ async def read(state: Shared, holder: CreditsHolder, reservation_id: UUID) -> Re
 @router.post("/{reservation_id}/settle", response_model=SettledView, summary="Charge what was used, once")
 async def settle(state: Shared, holder: CreditsHolder, reservation_id: UUID, body: SettleBody) -> Response:
     await _check_own(state, holder, reservation_id)
+    if body.credits is not None:
+        _check_may_state(holder)
     operation = Settle(holder.organization_id, reservation_id, body.used(), None, None, bearer=holder.bearer)
     settled = await state.teller.do(operation)
     return _told(SettledView.of(reservation_id, settled), 200, settled.replayed)
@@ -184,6 +188,15 @@ async def renew(state: Shared, holder: CreditsHolder, reservation_id: UUID, body
             f"This reservation is {renewed.state} and cannot be renewed. Settle what was used, or reserve anew."
         )
     return _told(RenewedView(id=reservation_id, expires_at=renewed.expires_at), 200)
+
+
+def _check_may_state(holder: Holder) -> None:
+    """Forbidden for end users: what something costs follows from what they used, not from what they say."""
+    if holder.credential.kind == "issuer":
+        raise Forbidden(
+            "The token of an end user states no credits: reserve a model or a capability, and settle with 'usage'. "
+            "Credits are stated with an API key."
+        )
 
 
 async def _check_own(state: State, holder: Holder, reservation_id: UUID) -> None:

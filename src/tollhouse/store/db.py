@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection, InterfaceError, OperationalError
 from psycopg.conninfo import make_conninfo
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -106,7 +106,7 @@ async def _transaction(pool: AsyncConnectionPool[Connection]) -> AsyncIterator[C
     try:
         async with pool.connection() as connection:
             yield connection
-    except (PoolTimeout, OperationalError, ReadOnlySqlTransaction) as error:
+    except (PoolTimeout, OperationalError, IdleInTransactionSessionTimeout, ReadOnlySqlTransaction) as error:
         raise Overloaded(
             "The database does not answer at the moment. Try again shortly; what changes something, with the same "
             "Idempotency-Key: whether this request did is not known."

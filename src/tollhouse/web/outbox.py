@@ -37,8 +37,8 @@ async def index(visit: Visit) -> Response:
         raise NotFound(NOWHERE)
     if not visit.may(SUPERADMIN) and not _is_here(visit):
         raise Forbidden(
-            "The outbox is shown only in a browser on the machine that this runs on, and to superadmins. On that machine "
-            "you can also run: tollhouse outbox"
+            "The outbox is shown only to superadmins, and in a browser on the machine that this runs on. There you can "
+            "also run: tollhouse outbox"
         )
     found = await mail.outbox(visit.state.db, visit.stranger, site.mode, _SHOWN)
     letters = [Letter(one.recipient, one.subject, one.created_at, _parts(site, one.body)) for one in found]
@@ -46,7 +46,7 @@ async def index(visit: Visit) -> Response:
 
 
 def _is_here(visit: Visit) -> bool:
-    """Whether the browser runs on this machine. What a proxy here passes on, which nobody has named as one, does not."""
+    """Whether the browser runs on this machine, and not behind a proxy that does and that nobody has named as one."""
     if any(name in visit.request.headers for name in _PASSED_ON):
         return False
     try:
