@@ -348,7 +348,7 @@ async def test_settings_that_are_wrong_are_not_repeated(settings: dict[str, str]
     async def said_by(command: str) -> str:
         async with Program(nowhere, command, **whole) as program:
             with suppress(TimeoutError):  # of those that wait until there is a database
-                assert await program.wait(15) != 0, program.said()
+                assert await program.wait(40) != 0, program.said()
             return program.said()
 
     for said in await asyncio.gather(*map(said_by, ("serve", "worker", "doctor"))):
