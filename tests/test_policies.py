@@ -241,6 +241,8 @@ PAGES = {
     "POST /operator/people/{person_id:uuid}/suspend": "platform",
     "GET /operator/people/{person_id:uuid}/unsuspend": "platform",
     "POST /operator/people/{person_id:uuid}/unsuspend": "platform",
+    "GET /operator/people/{person_id:uuid}/remove-second-factor": "platform",
+    "POST /operator/people/{person_id:uuid}/remove-second-factor": "platform",
     "GET /operator/people/{person_id:uuid}/sign-out": "platform",
     "POST /operator/people/{person_id:uuid}/sign-out": "platform",
     "GET /operator/people/{person_id:uuid}/promote": "platform",

@@ -107,6 +107,8 @@ PAGES: dict[str, Example] = {
     ),
     "GET /operator/people/{person_id:uuid}/promote": Example(),
     "POST /operator/people/{person_id:uuid}/promote": Example(status=303, ends=True),
+    "GET /operator/people/{person_id:uuid}/remove-second-factor": Example(),
+    "POST /operator/people/{person_id:uuid}/remove-second-factor": Example({"reason": "<text>"}, status=409),
     "GET /operator/people/{person_id:uuid}/sign-out": Example(),
     "POST /operator/people/{person_id:uuid}/sign-out": Example({"reason": "<text>"}, status=303, ends=True),
     "GET /operator/people/{person_id:uuid}/suspend": Example(),

@@ -12,6 +12,7 @@ from tollhouse.core import vault
 from tollhouse.core.connection import hint_of
 from tollhouse.core.fund import first_balance
 from tollhouse.core.key import Scope, digest, digests, looks_like_a_key, make_key, ordered_id, shown
+from tollhouse.core.membership import Kind
 from tollhouse.core.period import months_after
 from tollhouse.core.vault import Keyring
 from tollhouse.flows import fund
@@ -133,7 +134,7 @@ async def _platform(tx: OperatorTx, now: datetime) -> bool:
     return True
 
 
-async def _found(tx: OperatorTx, id_: UUID, name: str, kind: str, plan_id: str, now: datetime) -> None:
+async def _found(tx: OperatorTx, id_: UUID, name: str, kind: Kind, plan_id: str, now: datetime) -> None:
     """A new organisation whose first period begins now, with an empty balance."""
     row = Organization(id_, name, kind, "general", plan_id, None, now, 0, None, now)
     await organizations.insert(tx, row)

@@ -105,6 +105,12 @@ async def _sign_out(visit: Visit, form: Form) -> str:
     return f"Sessions ended: {ended}."
 
 
+async def _remove_second_factor(visit: Visit, form: Form) -> str:
+    state = visit.state
+    await people.remove_second_factor(state.db, state.site, visit.order, id_of(visit, "person_id"), form["reason"])
+    return "The second factor is gone. The person was told by mail, and signs in without a code."
+
+
 async def _promote(visit: Visit, form: Form) -> str:
     await people.set_superadmin(visit.state.db, visit.order, id_of(visit, "person_id"), True)
     return "The person is a superadmin, once they have signed in again."
@@ -140,6 +146,11 @@ ACTS = (
     Act(
         "sign-out", "Sign out everywhere", "All of the person's sessions end at once. They may sign in again.",
         "End all sessions", _sign_out, asks_why=True,
+    ),
+    Act(
+        "remove-second-factor", "Remove the second factor", "For somebody who lost their app and their recovery codes, "
+        "and has proved to you who they are. Their sessions end, and they sign in without a code.",
+        "Remove the second factor", _remove_second_factor, asks_why=True,
     ),
     Act(
         "promote", "Make a superadmin", "A superadmin sees every organisation, gives credits and acts as others. Their "
