@@ -51,8 +51,8 @@ class StrictRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if request.query_params and not self.dependant.query_params:
                 raise BadRequest("This call takes no query parameters. Remove what follows the question mark.")
-            if "\0" in request.scope["path"]:
-                raise NotFound("There is nothing of that name here.")
+            if "\0" in request.scope["path"] and request.method != "PUT":  # what makes something refuses its name
+                raise NotFound("There is nothing of that id here.")
             nul = next((name for name, value in request.query_params.multi_items() if "\0" in value), None)
             if nul is not None:
                 field = nul if nul.isprintable() else None
