@@ -517,7 +517,7 @@ def test_who_may_not_ask_may_not_ask_for_a_use_or_credits_either(want: Any, give
         (ask(), facts(key=None), CREDIT, "invalid_api_key", 401, "revoked. Use another", {}, []),
         (ask(), facts(key=key(revoked_at=NOON - DAY)), CREDIT, "invalid_api_key", 401, "revoked", {}, []),
         (ask(), facts(key=key(expires_at=NOON)), CREDIT, "invalid_api_key", 401, "expired at 2026-03-10 12:00", {}, []),
-        (ask(needs=frozenset({"act_as"})), facts(), CREDIT, "forbidden", 403, "'act_as'. Use one", {}, []),
+        (ask(needs=frozenset({"act_as"})), facts(), CREDIT, "forbidden", 403, "'act_as'. Use a key", {}, []),
         (ask(model_id="none"), facts(), CREDIT, "model_not_found", 404, "GET /v1/models", {"model_id": "none"}, []),
         (ask(), with_models(model(selectable=False)), CREDIT, "model_not_found", 404, "'small'", SMALL, []),
         (ask(), with_models(model(enabled=False)), CREDIT, "model_disabled", 403, "off", SMALL, []),
