@@ -37,7 +37,8 @@ class Example:
 
     `status` is what its rightful sender gets; `differs` what others get who may send it too, by name of the caller
     (tests/security/callers.py). `objects`: which object a place of the path is, where OBJECTS says another. `ends`: the
-    organisation, or somebody's place in it, is gone afterwards."""
+    organisation, or somebody's place in it, is gone afterwards. `tells`: the kinds of canaries that it shows to whoever
+    may ask, because what they ask with says that they may know (the link of an invitation)."""
 
     body: Any = None
     status: int = 200
@@ -46,6 +47,7 @@ class Example:
     objects: Mapping[str, str] = field(default_factory=dict)
     differs: Mapping[str, int] = field(default_factory=dict)
     ends: bool = False
+    tells: tuple[str, ...] = ()
 
     def kinds(self, path: str) -> dict[str, str]:
         """The objects that it names, by their places in the path and in the rest."""

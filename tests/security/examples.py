@@ -57,11 +57,15 @@ API: dict[str, Example] = {
     "POST /api/connections/{connection_id}/test": Example(),
     "GET /api/credits/balance": Example(),
     "GET /api/credits/notices": Example(),
-    "POST /api/credits/reservations": Example({"credits": "1", "metadata": {"about": "<text>"}}, status=201),
+    "POST /api/credits/reservations": Example(
+        {"model": "sandbox", "input_tokens": 10, "max_output_tokens": 16, "metadata": {"about": "<text>"}}, status=201
+    ),
     "GET /api/credits/reservations/{reservation_id}": Example(differs=_OF_KEYS),
     "POST /api/credits/reservations/{reservation_id}/release": Example({"reason": "<text>"}, differs=_OF_KEYS),
     "POST /api/credits/reservations/{reservation_id}/renew": Example({"ttl_seconds": 900}, differs=_OF_KEYS),
-    "POST /api/credits/reservations/{reservation_id}/settle": Example({"credits": "1"}, differs=_OF_KEYS),
+    "POST /api/credits/reservations/{reservation_id}/settle": Example(
+        {"usage": {"input_tokens": 1, "output_tokens": 1}}, differs=_OF_KEYS
+    ),
     "GET /api/credits/transactions": Example(),
     "GET /api/invitations": Example(),
     "POST /api/invitations": Example({"email": "<text>@example.com"}, status=201),

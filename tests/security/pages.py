@@ -103,7 +103,7 @@ PAGES: dict[str, Example] = {
     "POST /operator/people/{person_id:uuid}/export": Example(status=303),
     "GET /operator/people/{person_id:uuid}/impersonate": Example(),
     "POST /operator/people/{person_id:uuid}/impersonate": Example(
-        {"organization": "<organization>", "reason": "They asked about a bill"}, status=303
+        {"organization": "<organization>", "reason": "They asked about a bill"}, status=303, ends=True
     ),
     "GET /operator/people/{person_id:uuid}/promote": Example(),
     "POST /operator/people/{person_id:uuid}/promote": Example(status=303, ends=True),
@@ -133,8 +133,8 @@ PAGES: dict[str, Example] = {
     "GET /organizations": Example(),
     "GET /organizations/new": Example(),
     "POST /organizations/new": Example({"name": "<text>", "business_type": "general"}, status=303),
-    "POST /organizations/{organization_id:uuid}/leave": Example({}, status=303),
-    "GET /invitations/{token}": Example(),
+    "POST /organizations/{organization_id:uuid}/leave": Example({}, status=303, ends=True),
+    "GET /invitations/{token}": Example(tells=("organization",)),
     "POST /invitations/{token}": Example({}, status=403),
     "GET /admin": Example(),
     "GET /admin/settings": Example(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,22 @@ async def test_who_may_not_is_refused_learns_nothing_and_changes_nothing(world: 
                 await walk.visit(route, await world.caller(name), want, fresh=False)
     assert not walk.wrong, "\n" + "\n".join(walk.wrong)
     assert await books_of(world.house.database_url, world.id) == before
+
+
+async def test_a_hole_would_be_found(world: World) -> None:
+    """The owner of A in the place of B's: each route that lets in whom it should not would look like this."""
+    owner, outsider = await world.caller("owner"), await world.caller("owner of B")
+    impostor = replace(outsider, headers=owner.headers)
+    walk = Walk(world)
+    looked_at = ("GET /api/keys/{key_id}", "GET /api/organization", "GET /api/members", "GET /admin/keys/{key_id:uuid}")
+    for route in routes():
+        if route.name in looked_at:
+            want = expected(route, outsider)
+            assert want is not None
+            before = len(walk.wrong)
+            await walk.visit(route, impostor, want, fresh=False)
+            assert "is told" in " ".join(walk.wrong[before:]), route.name
+    assert sum("not [404, 409]" in one for one in walk.wrong) == 2
 
 
 async def test_who_may_gets_what_is_declared_and_sees_what_is_theirs(

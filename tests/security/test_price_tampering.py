@@ -76,12 +76,27 @@ async def test_a_call_costs_the_same_whatever_it_says_about_money(world: World) 
 
 async def test_amounts_are_decimal_strings_of_what_there_can_be(world: World) -> None:
     """No negative amount, no number that is none, no number where digits would be lost."""
-    (reserve,) = [one for one in of_customers() if one.name == "POST /api/credits/reservations"]
-    (settle,) = [one for one in of_customers() if one.name.endswith("/settle")]
+    key = await world.caller("key with credits")
+    there = f"/api/credits/reservations/{await world.object('reservation')}/settle"
     for value in FAR:
-        for route in (reserve, settle):
-            reply = await sent(world, "key with credits", route, credits=value)
-            assert reply.status in (400, 402, 422), (route.name, value, reply.raw)
+        for path in ("/api/credits/reservations", there):
+            headers = dict(key.headers) | {"idempotency-key": str(uuid4())}
+            reply = await world.house.call("POST", path, json={"credits": value}, headers=headers)
+            assert reply.status in (400, 402, 422), (path, value, reply.raw)
+
+
+async def test_the_token_of_an_end_user_states_no_credits(world: World) -> None:
+    """What it costs is what the model costs: an end user burns nothing by word."""
+    holder = await world.caller("end user of A")
+    stated = await world.house.call(
+        "POST", "/api/credits/reservations", json={"credits": "1"},
+        headers=dict(holder.headers) | {"idempotency-key": str(uuid4())},
+    )  # fmt: skip
+    assert stated.status == 403, stated.raw
+    reserved = await world.post("/api/credits/reservations", {"model": "sandbox", "input_tokens": 9}, holder.headers)
+    path = f"/api/credits/reservations/{reserved['id']}/settle"
+    settled = await world.house.call("POST", path, json={"credits": "50"}, headers=dict(holder.headers))
+    assert settled.status == 403, settled.raw
 
 
 async def test_settling_for_less_than_nothing_and_twice_gives_no_credits(world: World) -> None:
