@@ -39,19 +39,19 @@ def _person(name: str, permissions: frozenset[Permission], **more: object) -> Ca
     return Caller(name, permissions, is_person=True, page="signed in", **more)  # type: ignore[arg-type]
 
 
-# Names and addresses of the people in it, and what its credits are made of.
-_MEMBERS_SEE = frozenset({"organization", "owner", "admin", "member", "suspended", "half", "former", "grant"})
+# Names and addresses of the people in it.
+_MEMBERS_SEE = frozenset({"organization", "owner", "admin", "member", "suspended", "half", "former"})
 _SHARED = frozenset({"shared_user"})  # an end user whom A and B both call by this name
 _ROWS = (
     # of organisation A
     _person("owner", ROLES["owner"], home="A", sees=EVERYTHING),
     _person("admin", ROLES["admin"], home="A", sees=EVERYTHING),
     _person("member", ROLES["member"], home="A", sees=_MEMBERS_SEE),
-    Caller("key with gateway", SCOPES["gateway"], "A", sees=frozenset({"grant"})),
+    Caller("key with gateway", SCOPES["gateway"], "A"),
     Caller("key with credits", SCOPES["credits"], "A", sees=frozenset({"reservation", "end_user", "grant"})),
     Caller("key with act_as", SCOPES["act_as"], "A", sees=frozenset({"end_user", "shared_user"})),
     Caller("key with manage", SCOPES["manage"], "A", sees=EVERYTHING),
-    Caller("end user of A", _OF_END_USERS, "A", sees=frozenset({"grant"})),
+    Caller("end user of A", _OF_END_USERS, "A"),
     # those who were, or are not yet
     Caller("key that is revoked", refused=401),
     Caller("key that is expired", refused=401),

@@ -58,7 +58,9 @@ async def balance(
     async with state.db.tenant(caller.organization_id) as tx:
         found = await credit.statement(tx, caller.organization_id, now)
     assert found is not None
-    return BalanceView.of_statement(found)
+    who = caller.caller
+    told = who.sees is None and "credits.use" in who.permissions
+    return BalanceView.of_statement(found, notes=told)
 
 
 @router.get("/transactions", summary="The ledger, newest first")

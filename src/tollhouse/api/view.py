@@ -80,13 +80,17 @@ class BalanceView(TotalsView):
     grants: list[GrantView]
 
     @classmethod
-    def of_statement(cls, statement: Statement) -> Self:
+    def of_statement(cls, statement: Statement, *, notes: bool) -> Self:
+        """`notes` False: what operators wrote about the grants is left out."""
+        grants = [GrantView.of(grant) for grant in statement.grants]
+        if not notes:
+            grants = [grant.model_copy(update={"note": ""}) for grant in grants]
         return cls(
             **TotalsView.of(statement.balance).model_dump(),
             monthly=format_credits(by_source(statement.grants, MONTHLY)),
             bonus=format_credits(by_source(statement.grants, BONUS)),
             used_this_period=format_credits(statement.used_this_period_micros),
-            grants=[GrantView.of(grant) for grant in statement.grants],
+            grants=grants,
         )
 
 
