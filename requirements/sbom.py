@@ -45,7 +45,7 @@ def document() -> dict[str, Any]:
 
 def _python(one: lock.Locked) -> dict[str, Any]:
     files = [{"alg": "SHA-256", "content": digest} for digest in one.hashes]
-    where = {"type": "distribution", "url": f"https://pypi.org/simple/{one.name}/", "hashes": files}
+    where = {"type": "distribution", "url": _purl(one), "hashes": files}
     return _component(_purl(one), one.name, one.version) | {"externalReferences": [where]}
 
 
