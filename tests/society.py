@@ -115,9 +115,11 @@ class Society:
         return (await self.audit(organization_id))[-1]
 
     async def invited(self, email: str) -> str:
-        """The token of the last invitation that this address got."""
+        """The token of the last invitation that this address got: by transaction, as the time here stands still."""
         found = await self.rows(
-            "SELECT body FROM mail WHERE recipient = %s AND kind = 'invitation' ORDER BY id DESC LIMIT 1", email
+            """SELECT body FROM mail WHERE recipient = %s AND kind = 'invitation'
+               ORDER BY xmin::text::bigint DESC LIMIT 1""",
+            email,
         )
         link = _LINK.search(found[0]["body"])
         assert link is not None, found[0]["body"]

@@ -19,26 +19,26 @@ async def place(database_url: str) -> AsyncIterator[Place]:
         yield made
 
 
-async def focused(page: Page) -> str | None:
-    found: str | None = await page.evaluate("document.activeElement.name || null")
-    return found
+async def type_into(page: Page, label: str, text: str) -> None:
+    """What somebody types who sees that the page has put them into this field."""
+    await expect(page.get_by_label(label, exact=True)).to_be_focused()
+    await page.keyboard.type(text)
 
 
 async def test_somebody_new_signs_up_confirms_by_mail_and_signs_out_and_in(place: Place, window: Window) -> None:
     page = await window(place.url + "/settings/security")
-    assert await focused(page) == "email"
+    await expect(page.get_by_label("E-mail", exact=True)).to_be_focused()
     await page.get_by_role("link", name="Create an account").click()
-    await page.keyboard.type("ada@example.com")
+    await type_into(page, "E-mail", "ada@example.com")
     await page.keyboard.press("Tab")
-    await page.keyboard.type("Ada Lovelace")
+    await type_into(page, "Name", "Ada Lovelace")
     await page.keyboard.press("Tab")
-    await page.keyboard.type("ada lovelace")
+    await type_into(page, "Password", "ada lovelace")
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("This password is too easy to guess")).to_be_visible()
-    assert await focused(page) == "password"
     await expect(page.get_by_label("E-mail")).to_have_value("ada@example.com")
     await assert_accessible(page)
-    await page.keyboard.type(PASSWORD)
+    await type_into(page, "Password", PASSWORD)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Look into your mail")).to_be_visible()
     await assert_accessible(page)
@@ -46,19 +46,18 @@ async def test_somebody_new_signs_up_confirms_by_mail_and_signs_out_and_in(place
     await assert_accessible(page)
     await page.get_by_role("article").get_by_role("link").first.click()
     await expect(page.get_by_role("heading", name="Confirm your address")).to_be_visible()
-    await page.keyboard.type(PASSWORD)
+    await type_into(page, "Password", PASSWORD)
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("You are signed in as ada@example.com")).to_be_visible()
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Sign in to Tollhouse")).to_be_visible()
     await page.goto(place.url + "/settings/security")
-    await page.keyboard.type("ada@example.com")
+    await type_into(page, "E-mail", "ada@example.com")
     await page.get_by_label("Password", exact=True).fill("not the right one")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert").first).to_contain_text("The e-mail address or the password is not right")
     await expect(page.get_by_label("E-mail")).to_have_value("ada@example.com")
-    assert await focused(page) == "password"
-    await page.keyboard.type(PASSWORD)
+    await type_into(page, "Password", PASSWORD)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
 
@@ -70,7 +69,7 @@ async def test_an_app_is_added_on_a_phone_and_its_recovery_code_signs_in(place: 
     await page.get_by_role("link", name="Add an app").click()
     await expect(page.get_by_role("heading", name="Confirm who you are")).to_be_visible()
     await assert_accessible(page)
-    await page.keyboard.type(PASSWORD)
+    await type_into(page, "Password", PASSWORD)
     await page.keyboard.press("Enter")
     await page.get_by_role("button", name="Begin").click()
     await expect(page.get_by_role("img", name="QR code for your app")).to_be_visible()
@@ -86,13 +85,13 @@ async def test_an_app_is_added_on_a_phone_and_its_recovery_code_signs_in(place: 
     await expect(page.get_by_text("Recovery codes that are left: 10")).to_be_visible()
     await page.context.clear_cookies()
     await page.goto(place.url + "/sign-in?next=/settings/security")
-    await page.keyboard.type("ada@example.com")
+    await type_into(page, "E-mail", "ada@example.com")
     await page.keyboard.press("Tab")
-    await page.keyboard.type(PASSWORD)
+    await type_into(page, "Password", PASSWORD)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="One more step")).to_be_visible()
     await assert_accessible(page)
-    await page.keyboard.type(codes[3])
+    await type_into(page, "Code", codes[3])
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Recovery codes that are left: 9")).to_be_visible()
 

@@ -49,7 +49,9 @@ class Team:
 
     async def invited(self, email: str) -> str:
         """The path of the last invitation that the address got."""
-        found = await self.rows("SELECT body FROM mail WHERE recipient = %s ORDER BY id DESC LIMIT 1", email)
+        found = await self.rows(
+            "SELECT body FROM mail WHERE recipient = %s ORDER BY xmin::text::bigint DESC LIMIT 1", email
+        )
         link = re.search(r"(/invitations/\S+)", found[0]["body"])
         assert link is not None
         return link.group(1)

@@ -54,7 +54,7 @@ async def send_link(visit: Visit) -> Response:
 async def look_at_link(visit: Visit) -> Response:
     check_own(visit.who)
     try:
-        sent = await link.look(visit.state.db, visit.state.site.keyring, "change_email", _token(visit), visit.now)
+        sent = await link.look(visit.state.db, visit.state.site.keyring, "change_email", visit.token, visit.now)
     except NotFound as error:
         return _over(visit, error)
     mine = sent.person_id == visit.who.person_id
@@ -64,7 +64,7 @@ async def look_at_link(visit: Visit) -> Response:
 async def change_email(visit: Visit) -> Response:
     visit.form()
     try:
-        cookie = await profile.confirm_email(visit.state.db, visit.state.site, visit.order, visit.who, _token(visit))
+        cookie = await profile.confirm_email(visit.state.db, visit.state.site, visit.order, visit.who, visit.token)
     except NotFound as error:
         return _over(visit, error)
     return rotated(visit, cookie, "/settings", "Your e-mail address is changed.")
@@ -85,10 +85,6 @@ async def switch(visit: Visit) -> Response:
 
 def _over(visit: Visit, error: NotFound) -> Response:
     return link_over(visit, error, "/settings/email", "Ask for another link")
-
-
-def _token(visit: Visit) -> str:
-    return str(visit.request.path_params["token"])
 
 
 PAGES = (

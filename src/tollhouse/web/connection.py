@@ -1,7 +1,6 @@
 """The organisation's own connections to providers. No page shows a key."""
 
 import re
-from uuid import UUID
 
 from starlette.responses import Response
 
@@ -92,7 +91,7 @@ async def change(visit: Visit) -> Response:
             wanted = Change(
                 form["name"], form["base_url"] or None, rekey, form.chosen("enabled", "yes"), _priority(form)
             )  # fmt: skip
-            await flow.change(visit.state.db, visit.state.policy, owner(visit), _connection_id(visit), wanted)
+            await flow.change(visit.state.db, visit.state.policy, owner(visit), visit.id("connection_id"), wanted)
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
@@ -102,23 +101,23 @@ async def change(visit: Visit) -> Response:
 
 async def test(visit: Visit) -> Response:
     visit.form()
-    tried = await flow.try_stored(visit.state.db, visit.state.policy, owner(visit), _connection_id(visit))
+    tried = await flow.try_stored(visit.state.db, visit.state.policy, owner(visit), visit.id("connection_id"))
     said = f"{tried.message[:1].upper()}{tried.message[1:].rstrip('.')} ({tried.duration_ms} ms)."
-    return visit.go(f"{HERE}/{_connection_id(visit)}", said, "success" if tried.ok else "error")
+    return visit.go(f"{HERE}/{visit.id('connection_id')}", said, "success" if tried.ok else "error")
 
 
 async def delete(visit: Visit) -> Response:
     visit.form()
     try:
-        await flow.delete(visit.state.db, owner(visit), _connection_id(visit))
+        await flow.delete(visit.state.db, owner(visit), visit.id("connection_id"))
     except Conflict as error:
-        return visit.go(f"{HERE}/{_connection_id(visit)}", str(error), "error")
+        return visit.go(f"{HERE}/{visit.id('connection_id')}", str(error), "error")
     return visit.go(HERE, "The connection and its key are deleted.")
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
-        row = await store.one(tx, visit.who.organization_id, _connection_id(visit))
+        row = await store.one(tx, visit.who.organization_id, visit.id("connection_id"))
     if row is None:
         raise NotFound("There is no such connection here.")
     return visit.page("connection/show.html", status, row=row, form=form or _blank(row))
@@ -127,11 +126,6 @@ async def _show(visit: Visit, status: int, form: Form | None) -> Response:
 def _blank(row: ConnectionRow) -> Form:
     shown = {"name": row.name, "base_url": row.base_url, "priority": str(row.priority)}
     return forms.blank(_CHANGE, shown | ({"enabled": "yes"} if row.enabled else {}))
-
-
-def _connection_id(visit: Visit) -> UUID:
-    connection_id: UUID = visit.request.path_params["connection_id"]
-    return connection_id
 
 
 PAGES = (

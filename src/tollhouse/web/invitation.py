@@ -13,7 +13,7 @@ from tollhouse.web.visit import Visit
 async def look(visit: Visit) -> Response:
     """What it is an invitation to, and the next step for whoever has opened the link: nobody learns from it to which
     address it was sent."""
-    token = _token(visit)
+    token = visit.token
     try:
         found = await flow.look(visit.state.db, visit.state.site.keyring, token, visit.now)
     except (Conflict, NotFound) as error:
@@ -29,15 +29,11 @@ async def accept(visit: Visit) -> Response:
     """Makes the person a member, and goes on there."""
     visit.form()
     state, site = visit.state, visit.state.site
-    made, role = await flow.accept(state.db, site.keyring, visit.order, visit.who, _token(visit))
+    made, role = await flow.accept(state.db, site.keyring, visit.order, visit.who, visit.token)
     cookie = await switch_organization(state.db, site, visit.order, visit.who, made.id)
     response = visit.go("/admin/members" if role == "member" else "/admin", f"You are in {made.name} now, as {role}.")
     session.begin(response, site, cookie)
     return response
-
-
-def _token(visit: Visit) -> str:
-    return str(visit.request.path_params["token"])
 
 
 PAGES = (

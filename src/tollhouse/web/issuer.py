@@ -1,7 +1,6 @@
 """Issuers whose tokens the organisation trusts."""
 
 import re
-from uuid import UUID
 
 from starlette.responses import Response
 
@@ -89,7 +88,7 @@ async def change(visit: Visit) -> Response:
         try:
             wanted = Change(form["name"], form["jwks_url"], _claim(form), form.chosen("enabled", "yes"))
             row = await flow.change(
-                state.db, state.policy, state.key_sets, ordered(visit), _issuer_id(visit), wanted
+                state.db, state.policy, state.key_sets, ordered(visit), visit.id("issuer_id"), wanted
             )  # fmt: skip
         except BadRequest as error:
             form = form.refused_by(error)
@@ -101,19 +100,19 @@ async def change(visit: Visit) -> Response:
 async def test(visit: Visit) -> Response:
     visit.form()
     state = visit.state
-    tried = await flow.try_stored(state.db, state.policy, state.key_sets, ordered(visit), _issuer_id(visit))
-    return visit.go(f"{HERE}/{_issuer_id(visit)}", tried.message, "success" if tried.ok else "error")
+    tried = await flow.try_stored(state.db, state.policy, state.key_sets, ordered(visit), visit.id("issuer_id"))
+    return visit.go(f"{HERE}/{visit.id('issuer_id')}", tried.message, "success" if tried.ok else "error")
 
 
 async def delete(visit: Visit) -> Response:
     visit.form()
-    await flow.delete(visit.state.db, ordered(visit), _issuer_id(visit))
+    await flow.delete(visit.state.db, ordered(visit), visit.id("issuer_id"))
     return visit.go(HERE, "The issuer is trusted no more.")
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
-        row = await store.one(tx, visit.who.organization_id, _issuer_id(visit))
+        row = await store.one(tx, visit.who.organization_id, visit.id("issuer_id"))
     if row is None:
         raise NotFound("There is no such issuer here.")
     return visit.page("issuer/show.html", status, row=row, form=form or _blank(row))
@@ -122,11 +121,6 @@ async def _show(visit: Visit, status: int, form: Form | None) -> Response:
 def _blank(row: JwtIssuer) -> Form:
     shown = {"name": row.name, "jwks_url": row.jwks_url, "user_claim": row.user_claim}
     return forms.blank(_CHANGE, shown | ({"enabled": "yes"} if row.enabled else {}))
-
-
-def _issuer_id(visit: Visit) -> UUID:
-    issuer_id: UUID = visit.request.path_params["issuer_id"]
-    return issuer_id
 
 
 PAGES = (

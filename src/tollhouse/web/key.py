@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from starlette.responses import Response
 
@@ -119,7 +118,7 @@ async def change(visit: Visit) -> Response:
     form = visit.form(*_CHANGE)
     if form.ok:
         try:
-            row = await flow.change(visit.state.db, manager(visit), _key_id(visit), await _changed(visit, form))
+            row = await flow.change(visit.state.db, manager(visit), visit.id("key_id"), await _changed(visit, form))
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
@@ -131,15 +130,15 @@ async def rotate(visit: Visit) -> Response:
     form = visit.form(*_ROTATE)
     try:
         overlap = timedelta(seconds=typed.number(form, "overlap", 0, int(flow.OVERLAP_MAX.total_seconds())) or 0)
-        made = await flow.rotate(visit.state.db, visit.state.policy, manager(visit), _key_id(visit), overlap, None)
+        made = await flow.rotate(visit.state.db, visit.state.policy, manager(visit), visit.id("key_id"), overlap, None)
     except (BadRequest, Conflict) as error:
-        return visit.go(f"{HERE}/{_key_id(visit)}", str(error), "error")
+        return visit.go(f"{HERE}/{visit.id('key_id')}", str(error), "error")
     return _made(visit, made, await _read(visit))
 
 
 async def revoke(visit: Visit) -> Response:
     visit.form()
-    row = await flow.revoke(visit.state.db, manager(visit), _key_id(visit))
+    row = await flow.revoke(visit.state.db, manager(visit), visit.id("key_id"))
     return visit.go(HERE, f"{row.name} is revoked. It works no more.")
 
 
@@ -186,15 +185,10 @@ async def _changed(visit: Visit, form: Form) -> KeyChange:
 
 async def _read(visit: Visit) -> ApiKey:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
-        row = await store.one(tx, visit.who.organization_id, _key_id(visit))
+        row = await store.one(tx, visit.who.organization_id, visit.id("key_id"))
     if row is None:
         raise NotFound("This organisation has no such key.")
     return row
-
-
-def _key_id(visit: Visit) -> UUID:
-    key_id: UUID = visit.request.path_params["key_id"]
-    return key_id
 
 
 PAGES = (

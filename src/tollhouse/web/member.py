@@ -62,7 +62,7 @@ async def resend(visit: Visit) -> Response:
     visit.form()
     here = visit.who.organization_id
     async with visit.state.db.tenant(here) as tx:
-        row = await invitation_store.one(tx, here, visit.request.path_params["invitation_id"])
+        row = await invitation_store.one(tx, here, visit.id("invitation_id"))
     if row is None or row.accepted_at is not None or row.revoked_at is not None:
         raise NotFound("This organisation has no such open invitation.")
     try:
@@ -75,7 +75,7 @@ async def resend(visit: Visit) -> Response:
 async def revoke(visit: Visit) -> Response:
     visit.form()
     try:
-        await invitations.revoke(visit.state.db, insider(visit), visit.request.path_params["invitation_id"])
+        await invitations.revoke(visit.state.db, insider(visit), visit.id("invitation_id"))
     except Conflict as error:
         return visit.go(HERE, str(error), "error")
     return visit.go(HERE, "The invitation is revoked. Its link works no more.")
@@ -97,7 +97,7 @@ async def change_role(visit: Visit) -> Response:
     form = visit.form(_ROLE)
     if form.ok:
         try:
-            after = await flow.change_role(visit.state.db, insider(visit), _person_id(visit), _role(form))
+            after = await flow.change_role(visit.state.db, insider(visit), visit.id("person_id"), _role(form))
         except ProofRequired:
             raise
         except (BadRequest, Conflict, Forbidden) as error:
@@ -109,15 +109,15 @@ async def change_role(visit: Visit) -> Response:
 async def remove(visit: Visit) -> Response:
     visit.form()
     try:
-        await flow.remove(visit.state.db, insider(visit), _person_id(visit))
+        await flow.remove(visit.state.db, insider(visit), visit.id("person_id"))
     except Conflict as error:
-        return visit.go(f"{HERE}/{_person_id(visit)}", str(error), "error")
+        return visit.go(f"{HERE}/{visit.id('person_id')}", str(error), "error")
     return visit.go(HERE, "The member is removed. Their calls end within seconds.")
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
-        member = await found(tx, visit.who.organization_id, _person_id(visit))
+        member = await found(tx, visit.who.organization_id, visit.id("person_id"))
     form = form or forms.blank([_ROLE], {"role": member.role})
     return visit.page("member/show.html", status, member=member, form=form, roles=ROLES)
 
@@ -128,11 +128,6 @@ async def found(tx: TenantTx, organization_id: UUID, person_id: UUID) -> Member:
     if member is None:
         raise NotFound("This organisation has no such member.")
     return member
-
-
-def _person_id(visit: Visit) -> UUID:
-    person_id: UUID = visit.request.path_params["person_id"]
-    return person_id
 
 
 def _role(form: Form) -> Role:

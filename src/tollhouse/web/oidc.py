@@ -39,7 +39,7 @@ async def callback(visit: Visit) -> Response:
     try:
         await _check_address(visit)
         cookie = visit.request.cookies.get(open_id.cookie_name)
-        finished = await open_id.finish(_provider_id(visit), dict(visit.request.query_params), cookie)
+        finished = await open_id.finish(visit.id("provider_id"), dict(visit.request.query_params), cookie)
         response = await (_sign_in(visit, finished) if finished.person_id is None else _link(visit, finished))
     except ProofRequired:  # the provider's answer is used up: linking begins again
         response = visit.go(
@@ -54,7 +54,7 @@ async def callback(visit: Visit) -> Response:
 async def _away(visit: Visit, next_path: str, person_id: UUID | None) -> Response:
     try:
         await _check_address(visit)
-        started = await visit.state.open_id.start(_provider_id(visit), next_path, person_id)
+        started = await visit.state.open_id.start(visit.id("provider_id"), next_path, person_id)
     except TollhouseError as error:
         return _refused(visit, error)
     response = visit.page("sign_in/away.html", url=started.url)
@@ -91,11 +91,6 @@ def _refused(visit: Visit, error: TollhouseError) -> Response:
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)
     return response
-
-
-def _provider_id(visit: Visit) -> UUID:
-    found: UUID = visit.request.path_params["provider_id"]
-    return found
 
 
 PAGES = (

@@ -60,7 +60,7 @@ def _new(visit: Visit, status: int, form: Form) -> Response:
 
 async def leave(visit: Visit) -> Response:
     visit.form()
-    left = Insider(visit.request.path_params["organization_id"], visit.order, visit.who)
+    left = Insider(visit.id("organization_id"), visit.order, visit.who)
     async with visit.state.db.person(visit.who.person_id) as tx:
         if left.organization_id not in {row.id for row in await organizations.own(tx)}:
             raise NotFound("You are not a member of such an organisation.")

@@ -1,7 +1,6 @@
 """What is known of oneself: a file of all of it, and its erasure."""
 
 from typing import Any
-from uuid import UUID
 
 from starlette.responses import Response, StreamingResponse
 
@@ -35,7 +34,7 @@ async def export(visit: Visit) -> Response:
 
 async def download(visit: Visit) -> Response:
     check_own(visit.who)
-    task_id: UUID = visit.request.path_params["task_id"]
+    task_id = visit.id("task_id")
     task = await flow.open_own_result(visit.state.db, visit.order, visit.who.person_id, task_id)
     headers = {"content-disposition": f'attachment; filename="export-{task.id}.zip"'}
     return StreamingResponse(

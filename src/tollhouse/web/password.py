@@ -33,7 +33,7 @@ async def send_link(visit: Visit) -> Response:
 
 async def ask_password(visit: Visit) -> Response:
     try:
-        sent = await link.look(visit.state.db, visit.state.site.keyring, "reset_password", _token(visit), visit.now)
+        sent = await link.look(visit.state.db, visit.state.site.keyring, "reset_password", visit.token, visit.now)
     except NotFound as error:
         return _over(visit, error)
     return visit.page("password/reset.html", form=forms.blank(_FIELDS), email=sent.email)
@@ -42,7 +42,7 @@ async def ask_password(visit: Visit) -> Response:
 async def reset(visit: Visit) -> Response:
     """All sessions of the person end, also one in this browser."""
     form = visit.form(*_FIELDS)
-    db, site, token = visit.state.db, visit.state.site, _token(visit)
+    db, site, token = visit.state.db, visit.state.site, visit.token
     try:
         email = (await link.look(db, site.keyring, "reset_password", token, visit.now)).email
     except NotFound as error:
@@ -62,10 +62,6 @@ async def reset(visit: Visit) -> Response:
 
 def _over(visit: Visit, error: NotFound) -> Response:
     return link_over(visit, error, "/forgot-password", "Ask for another link")
-
-
-def _token(visit: Visit) -> str:
-    return str(visit.request.path_params["token"])
 
 
 PAGES = (

@@ -1,7 +1,6 @@
 """Exports and erasures of what the organisation has of its members and its host application's end users."""
 
 from typing import Any
-from uuid import UUID
 
 from starlette.responses import Response, StreamingResponse
 
@@ -94,7 +93,7 @@ def _whom(form: Form) -> Whom:
 
 
 async def download(visit: Visit) -> Response:
-    task_id: UUID = visit.request.path_params["task_id"]
+    task_id = visit.id("task_id")
     db, order = visit.state.db, visit.order
     task = await flow.open_result(db, order, visit.who.organization_id, task_id)
     headers = {"content-disposition": f'attachment; filename="export-{task.id}.zip"'}

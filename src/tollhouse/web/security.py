@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from markupsafe import Markup
 from starlette.responses import Response
@@ -143,7 +142,7 @@ def _shown_once(visit: Visit, added: Added) -> Response:
 
 async def end_session(visit: Visit) -> Response:
     visit.form()
-    session_id: UUID = visit.request.path_params["session_id"]
+    session_id = visit.id("session_id")
     await session.revoke(visit.state.db, visit.order, visit.who, session_id)
     return visit.go(HERE, "The session has ended.")
 
@@ -156,7 +155,7 @@ async def end_others(visit: Visit) -> Response:
 
 async def unlink(visit: Visit) -> Response:
     form = visit.form(Field("subject", most=1000))
-    provider_id: UUID = visit.request.path_params["provider_id"]
+    provider_id = visit.id("provider_id")
     await profile.unlink_identity(visit.state.db, visit.order, visit.who, provider_id, form["subject"])
     return visit.go(HERE, "The account is linked no more.")
 

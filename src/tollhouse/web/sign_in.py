@@ -62,7 +62,7 @@ async def send_link(visit: Visit) -> Response:
 async def look_at_link(visit: Visit) -> Response:
     """Takes nothing: programs that read mail open its links."""
     try:
-        sent = await link.look(visit.state.db, visit.state.site.keyring, "sign_in", _token(visit), visit.now)
+        sent = await link.look(visit.state.db, visit.state.site.keyring, "sign_in", visit.token, visit.now)
     except NotFound as error:
         return link_over(visit, error, "/sign-in", "To the sign-in page")
     return visit.page("sign_in/link.html", email=sent.email)
@@ -71,7 +71,7 @@ async def look_at_link(visit: Visit) -> Response:
 async def use_link(visit: Visit) -> Response:
     visit.form()
     try:
-        begun = await ways.with_link(visit.state.db, visit.state.site, visit.stranger, _token(visit), visit.browser)
+        begun = await ways.with_link(visit.state.db, visit.state.site, visit.stranger, visit.token, visit.browser)
     except NotFound as error:
         return link_over(visit, error, "/sign-in", "To the sign-in page")
     return enter(visit, begun, "/")
@@ -130,10 +130,6 @@ def link_over(visit: Visit, error: NotFound, remedy: str, label: str) -> Respons
 
 async def _again(visit: Visit, form: Form, error: TollhouseError | None = None) -> Response:
     return visit.again("sign_in/index.html", form, error, offered=await visit.state.open_id.offered())
-
-
-def _token(visit: Visit) -> str:
-    return str(visit.request.path_params["token"])
 
 
 PAGES = (

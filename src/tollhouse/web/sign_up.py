@@ -57,7 +57,7 @@ async def sign_up(visit: Visit) -> Response:
 
 async def look_at_link(visit: Visit) -> Response:
     try:
-        await link.look(visit.state.db, visit.state.site.keyring, "verify_email", _token(visit), visit.now)
+        await link.look(visit.state.db, visit.state.site.keyring, "verify_email", visit.token, visit.now)
     except NotFound as error:
         return _over(visit, error)
     return visit.page("sign_up/verify_email.html", form=forms.blank(_PASSWORD))
@@ -69,7 +69,7 @@ async def verify_email(visit: Visit) -> Response:
         return visit.again("sign_up/verify_email.html", form)
     try:
         begun = await ways.verify_email(
-            visit.state.db, visit.state.site, visit.stranger, _token(visit), form["password"], visit.browser
+            visit.state.db, visit.state.site, visit.stranger, visit.token, form["password"], visit.browser
         )
     except NotFound as error:
         return _over(visit, error)
@@ -96,10 +96,6 @@ async def _page(
 
 def _over(visit: Visit, error: NotFound) -> Response:
     return link_over(visit, error, "/sign-in", "Sign in, and get another one")
-
-
-def _token(visit: Visit) -> str:
-    return str(visit.request.path_params["token"])
 
 
 PAGES = (

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -64,6 +65,17 @@ class Visit:
     def is_htmx(self) -> bool:
         """Whether a page asks for a part of itself."""
         return self.request.headers.get("hx-request") == "true"
+
+    def id(self, name: str) -> UUID:
+        """The id that stands in the path under this name."""
+        found = self.request.path_params[name]
+        assert isinstance(found, UUID)
+        return found
+
+    @property
+    def token(self) -> str:
+        """What the link in a mail holds, from the path."""
+        return str(self.request.path_params["token"])
 
     def may(self, permission: Permission) -> bool:
         return self.signed is not None and permission in self.signed.permissions

@@ -14,7 +14,7 @@ from tollhouse.flows.once import Once
 from tollhouse.flows.order import NewGrant, Overview
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
-from tollhouse.web.operator.frame import ask_for_proof, id_of, new_once, show
+from tollhouse.web.operator.frame import ask_for_proof, new_once, show
 from tollhouse.web.operator.organization import base_of
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
@@ -44,7 +44,7 @@ async def ask_grant(visit: Visit) -> Response:
 
 async def grant(visit: Visit) -> Response:
     """Sent twice, it is given once: the form carries what its sending is known by."""
-    form, id_ = visit.form(*GRANT), id_of(visit, "organization_id")
+    form, id_ = visit.form(*GRANT), visit.id("organization_id")
     if not form.ok:
         return await _grant_page(visit, form, 422)
     try:
@@ -105,7 +105,7 @@ async def change_plan(visit: Visit) -> Response:
     form = visit.form(*PLAN)
 
     async def act() -> str:
-        overview = await govern.change_plan(visit.state.db, visit.order, id_of(visit, "organization_id"), form["plan"])
+        overview = await govern.change_plan(visit.state.db, visit.order, visit.id("organization_id"), form["plan"])
         row = overview.organization
         if row.pending_plan_id is not None:
             return f"The plan changes to {row.pending_plan_id} when the period ends."
@@ -129,7 +129,7 @@ async def set_overdraft(visit: Visit) -> Response:
 
     async def act() -> str:
         limit = _credits(form)
-        await govern.set_overdraft(visit.state.db, visit.order, id_of(visit, "organization_id"), limit)
+        await govern.set_overdraft(visit.state.db, visit.order, visit.id("organization_id"), limit)
         return f"The organisation may now spend {format_credits(limit)} credits below zero."
 
     return await _act(visit, form, act, _overdraft_page)
@@ -150,11 +150,11 @@ async def _act(visit: Visit, form: Form, act: Callable[[], Awaitable[str]], agai
         told = await act()
     except TollhouseError as error:
         return await again(visit, form.refused_by(error), error.status)
-    return visit.go(base_of(id_of(visit, "organization_id")), told=told)
+    return visit.go(base_of(visit.id("organization_id")), told=told)
 
 
 async def _page(visit: Visit, template: str, form: Form, status: int, **context: object) -> Response:
-    overview: Overview = await govern.read_organization(visit.state.db, visit.order, id_of(visit, "organization_id"))
+    overview: Overview = await govern.read_organization(visit.state.db, visit.order, visit.id("organization_id"))
     row = overview.organization
     return show(
         visit, template, status, row=row, balance=overview.balance, own_time=overview.now, base=base_of(row.id),

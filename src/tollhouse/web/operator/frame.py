@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from starlette.responses import Response
 
@@ -56,12 +55,6 @@ def ask_for_proof(visit: Visit) -> None:
     """Before a form that changes something: whoever fills it in has proved who they are, and is not asked when they
     send it."""
     check_proved(visit.who, visit.now)
-
-
-def id_of(visit: Visit, name: str) -> UUID:
-    found = visit.request.path_params[name]
-    assert isinstance(found, UUID)
-    return found
 
 
 def word(visit: Visit, name: str) -> str:

@@ -9,7 +9,7 @@ from tollhouse.flows.oidc import redirect_uri
 from tollhouse.store.identity_provider import IdentityProvider
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
-from tollhouse.web.operator.frame import ask_for_proof, id_of, show
+from tollhouse.web.operator.frame import ask_for_proof, show
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
@@ -75,7 +75,7 @@ async def change(visit: Visit) -> Response:
 
 async def test(visit: Visit) -> Response:
     visit.form()
-    state, id_ = visit.state, id_of(visit, "provider_id")
+    state, id_ = visit.state, visit.id("provider_id")
     tried = await flow.try_stored(state.db, state.policy, state.key_sets, visit.order, id_)
     return visit.go(f"{PATH}/{id_}", told=tried.message, category="success" if tried.ok else "error")
 
@@ -87,7 +87,7 @@ async def ask_delete(visit: Visit) -> Response:
 
 async def delete(visit: Visit) -> Response:
     visit.form()
-    await flow.delete(visit.state.db, visit.order, id_of(visit, "provider_id"))
+    await flow.delete(visit.state.db, visit.order, visit.id("provider_id"))
     return visit.go(PATH, told="The identity provider is deleted. Nobody signs in with it any more.")
 
 
@@ -107,7 +107,7 @@ def _visible(form: Form, name: str) -> str:
 
 
 async def _find(visit: Visit) -> IdentityProvider:
-    id_ = id_of(visit, "provider_id")
+    id_ = visit.id("provider_id")
     found = {one.id: one for one in await flow.read(visit.state.db, visit.order)}
     if id_ not in found:
         raise NotFound("There is no such identity provider here.")

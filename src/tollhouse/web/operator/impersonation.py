@@ -8,7 +8,7 @@ from tollhouse.core.errors import TollhouseError, Unauthenticated
 from tollhouse.flows import impersonation, people
 from tollhouse.web import forms, session
 from tollhouse.web.forms import Field, Form
-from tollhouse.web.operator.frame import ask_for_proof, id_of, show
+from tollhouse.web.operator.frame import ask_for_proof, show
 from tollhouse.web.route import SIGNED_IN, SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
@@ -27,7 +27,7 @@ async def begin(visit: Visit) -> Response:
     user_agent = visit.request.headers.get("user-agent", "")
     try:
         cookie = await impersonation.begin(
-            state.db, state.site, visit.order, visit.who, id_of(visit, "person_id"), form["reason"], user_agent,
+            state.db, state.site, visit.order, visit.who, visit.id("person_id"), form["reason"], user_agent,
             _organization(form),
         )  # fmt: skip
     except TollhouseError as error:
@@ -46,7 +46,7 @@ def _organization(form: Form) -> UUID | None:
 
 
 async def _page(visit: Visit, form: Form, status: int = 200) -> Response:
-    person, memberships = await people.read(visit.state.db, visit.order, id_of(visit, "person_id"))
+    person, memberships = await people.read(visit.state.db, visit.order, visit.id("person_id"))
     options = [(str(one.organization_id), f"{one.name}, as {one.role}") for one in memberships]
     return show(
         visit, "operator/people/impersonate.html", status, person=person, base=f"/operator/people/{person.id}",

@@ -14,7 +14,7 @@ from tollhouse.flows.people import Search
 from tollhouse.store import credit
 from tollhouse.store.audit import Filter
 from tollhouse.web import forms
-from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, id_of, show, word
+from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, show, word
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
@@ -37,7 +37,7 @@ async def index(visit: Visit) -> Response:
 
 
 async def detail(visit: Visit) -> Response:
-    id_ = id_of(visit, "organization_id")
+    id_ = visit.id("organization_id")
     overview = await govern.read_organization(visit.state.db, visit.order, id_)
     async with visit.state.db.tenant(id_) as tx:
         statement = await credit.statement(tx, id_, visit.now)
@@ -45,7 +45,7 @@ async def detail(visit: Visit) -> Response:
 
 
 async def members(visit: Visit) -> Response:
-    id_ = id_of(visit, "organization_id")
+    id_ = visit.id("organization_id")
     overview = await govern.read_organization(visit.state.db, visit.order, id_)
     cursor = word(visit, "cursor") or None
     found = await people.read_members(visit.state.db, visit.order, id_, cursor, PER_PAGE)
@@ -57,7 +57,7 @@ async def members(visit: Visit) -> Response:
 
 
 async def show_keys(visit: Visit) -> Response:
-    id_ = id_of(visit, "organization_id")
+    id_ = visit.id("organization_id")
     overview = await govern.read_organization(visit.state.db, visit.order, id_)
     found = await keys.read(visit.state.db, Manager(id_, visit.order, None))
     return show(visit, "operator/organization/keys.html", **_about(overview), items=found)
@@ -65,7 +65,7 @@ async def show_keys(visit: Visit) -> Response:
 
 async def ask_revoke(visit: Visit) -> Response:
     ask_for_proof(visit)
-    id_, key_id = id_of(visit, "organization_id"), id_of(visit, "key_id")
+    id_, key_id = visit.id("organization_id"), visit.id("key_id")
     overview = await govern.read_organization(visit.state.db, visit.order, id_)
     found = await keys.read(visit.state.db, Manager(id_, visit.order, None))
     key = next((one for one in found if one.id == key_id), None)
@@ -76,13 +76,13 @@ async def ask_revoke(visit: Visit) -> Response:
 
 async def revoke(visit: Visit) -> Response:
     visit.form()
-    id_ = id_of(visit, "organization_id")
-    row = await keys.revoke(visit.state.db, Manager(id_, visit.order, None), id_of(visit, "key_id"))
+    id_ = visit.id("organization_id")
+    row = await keys.revoke(visit.state.db, Manager(id_, visit.order, None), visit.id("key_id"))
     return visit.go(f"{PATH}/{id_}/keys", told=f"The key {row.name} was revoked. It works no more.")
 
 
 async def show_audit(visit: Visit) -> Response:
-    id_ = id_of(visit, "organization_id")
+    id_ = visit.id("organization_id")
     overview = await govern.read_organization(visit.state.db, visit.order, id_)
     rows = await audit.page(visit.state.db, visit.order, id_, Filter(), ROWS_OF_AUDIT, None, outside=True)
     return show(visit, "operator/organization/audit.html", **_about(overview), items=rows)
@@ -94,7 +94,7 @@ async def ask_suspend(visit: Visit) -> Response:
 
 
 async def suspend(visit: Visit) -> Response:
-    form, id_ = visit.form(REASON), id_of(visit, "organization_id")
+    form, id_ = visit.form(REASON), visit.id("organization_id")
     if not form.ok:
         return await _suspension(visit, form, 422)
     lift = visit.request.url.path.endswith("/unsuspend")
@@ -108,7 +108,7 @@ async def suspend(visit: Visit) -> Response:
 
 
 async def _suspension(visit: Visit, form: forms.Form, status: int = 200) -> Response:
-    overview = await govern.read_organization(visit.state.db, visit.order, id_of(visit, "organization_id"))
+    overview = await govern.read_organization(visit.state.db, visit.order, visit.id("organization_id"))
     lift = visit.request.url.path.endswith("/unsuspend")
     return show(visit, "operator/organization/suspend.html", status, **_about(overview), form=form, lift=lift)
 

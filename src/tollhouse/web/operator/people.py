@@ -11,7 +11,7 @@ from tollhouse.flows.people import Search
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
-from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, id_of, show, word
+from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, show, word
 from tollhouse.web.route import SUPERADMIN, Page, page
 from tollhouse.web.visit import Visit
 
@@ -38,7 +38,7 @@ async def index(visit: Visit) -> Response:
 
 
 async def detail(visit: Visit) -> Response:
-    id_ = id_of(visit, "person_id")
+    id_ = visit.id("person_id")
     person, memberships = await people.read(visit.state.db, visit.order, id_)
     tasks = await privacy.any_tasks(visit.state.db, visit.order, PLATFORM_ID, id_, None, TASKS_SHOWN)
     return show(
@@ -72,14 +72,14 @@ class Act:
             told = await self.do(visit, form)
         except TollhouseError as error:
             return await self._page(visit, form.refused_by(error), error.status)
-        return visit.go(f"{PATH}/{id_of(visit, 'person_id')}", told=told)
+        return visit.go(f"{PATH}/{visit.id('person_id')}", told=told)
 
     @property
     def _fields(self) -> tuple[forms.Field, ...]:
         return (*((REASON,) if self.asks_why else ()), *((_EMAIL,) if self.asks_whom else ()))
 
     async def _page(self, visit: Visit, form: Form, status: int = 200) -> Response:
-        person, _ = await people.read(visit.state.db, visit.order, id_of(visit, "person_id"))
+        person, _ = await people.read(visit.state.db, visit.order, visit.id("person_id"))
         return show(
             visit, "operator/people/act.html", status, person=person, base=f"{PATH}/{person.id}", act=self, form=form
         )
@@ -91,46 +91,46 @@ class Act:
 
 
 async def _suspend(visit: Visit, form: Form) -> str:
-    await people.suspend(visit.state.db, visit.order, id_of(visit, "person_id"), form["reason"])
+    await people.suspend(visit.state.db, visit.order, visit.id("person_id"), form["reason"])
     return "The person is suspended: from now on they may do nothing."
 
 
 async def _unsuspend(visit: Visit, form: Form) -> str:
-    await people.unsuspend(visit.state.db, visit.order, id_of(visit, "person_id"), form["reason"])
+    await people.unsuspend(visit.state.db, visit.order, visit.id("person_id"), form["reason"])
     return "The person may sign in again."
 
 
 async def _sign_out(visit: Visit, form: Form) -> str:
-    ended = await people.sign_out(visit.state.db, visit.order, id_of(visit, "person_id"), form["reason"])
+    ended = await people.sign_out(visit.state.db, visit.order, visit.id("person_id"), form["reason"])
     return f"Sessions ended: {ended}."
 
 
 async def _remove_second_factor(visit: Visit, form: Form) -> str:
     state = visit.state
-    await people.remove_second_factor(state.db, state.site, visit.order, id_of(visit, "person_id"), form["reason"])
+    await people.remove_second_factor(state.db, state.site, visit.order, visit.id("person_id"), form["reason"])
     return "The second factor is gone. The person was told by mail, and signs in without a code."
 
 
 async def _promote(visit: Visit, form: Form) -> str:
-    await people.set_superadmin(visit.state.db, visit.order, id_of(visit, "person_id"), True)
+    await people.set_superadmin(visit.state.db, visit.order, visit.id("person_id"), True)
     return "The person is a superadmin, once they have signed in again."
 
 
 async def _demote(visit: Visit, form: Form) -> str:
-    await people.set_superadmin(visit.state.db, visit.order, id_of(visit, "person_id"), False)
+    await people.set_superadmin(visit.state.db, visit.order, visit.id("person_id"), False)
     return "The person is no superadmin any more."
 
 
 async def _export(visit: Visit, form: Form) -> str:
-    await privacy.order_account(visit.state.db, visit.order, "export", id_of(visit, "person_id"))
+    await privacy.order_account(visit.state.db, visit.order, "export", visit.id("person_id"))
     return "The export was ordered. Its file is here in a few minutes."
 
 
 async def _erase(visit: Visit, form: Form) -> str:
-    person, _ = await people.read(visit.state.db, visit.order, id_of(visit, "person_id"))
+    person, _ = await people.read(visit.state.db, visit.order, visit.id("person_id"))
     if form["email"].lower() != person.email:
         raise BadRequest("This is not the person's address. Type it as it stands above.", "email")
-    await privacy.order_account(visit.state.db, visit.order, "erasure", id_of(visit, "person_id"))
+    await privacy.order_account(visit.state.db, visit.order, "erasure", visit.id("person_id"))
     return "The erasure was ordered. It is done in a few minutes."
 
 

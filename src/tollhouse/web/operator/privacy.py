@@ -3,7 +3,7 @@
 from starlette.responses import Response, StreamingResponse
 
 from tollhouse.flows import platform, privacy
-from tollhouse.web.operator.frame import PER_PAGE, address, id_of, show, word
+from tollhouse.web.operator.frame import PER_PAGE, address, show, word
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
@@ -19,7 +19,7 @@ async def index(visit: Visit) -> Response:
 
 async def download(visit: Visit) -> Response:
     db, order = visit.state.db, visit.order
-    task = await privacy.open_any_result(db, order, id_of(visit, "organization_id"), id_of(visit, "task_id"))
+    task = await privacy.open_any_result(db, order, visit.id("organization_id"), visit.id("task_id"))
     headers = {"content-disposition": f'attachment; filename="export-{task.id}.zip"'}
     return StreamingResponse(privacy.result(db, order, task), media_type="application/zip", headers=headers)
 
