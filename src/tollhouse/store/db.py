@@ -78,6 +78,17 @@ class Database:
             yield PersonTx(connection)
 
     @asynccontextmanager
+    async def member(self, organization_id: UUID, person_id: UUID) -> AsyncIterator[TenantTx]:
+        """A transaction that sees one organisation, and in it what is this person's alone, such as conversations."""
+        async with _transaction(self._web) as connection:
+            await connection.execute(
+                """SELECT set_config('tollhouse.organization_id', %s, true),
+                          set_config('tollhouse.person_id', %s, true)""",
+                (str(organization_id), str(person_id)),
+            )
+            yield TenantTx(connection)
+
+    @asynccontextmanager
     async def nobody(self) -> AsyncIterator[TenantTx]:
         """A transaction without a tenant: the catalogue, and the look-ups that come before one is known."""
         async with _transaction(self._web) as connection:

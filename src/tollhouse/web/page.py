@@ -54,7 +54,9 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            extensions=("jinja2.ext.i18n",),
         )
+        environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]  # what the extension adds
         environment.globals.update(site=site, asset=assets.__getitem__, icon=self.icon)
         # blocks that are rendered alone do not run the imports of their template
         environment.globals["ui"] = environment.get_template(PARTS).module
