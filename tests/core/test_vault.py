@@ -3,6 +3,10 @@
 from uuid import UUID
 
 import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +60,7 @@ def test_what_was_never_sealed_is_refused_and_not_misread(junk: bytes) -> None:
 
 
 def test_a_form_of_a_later_version_is_named_as_such() -> None:
-    sealed = b"\x02" + seal(SECRET, "sk-1", OWNER, NONCE)[1:]
+    sealed = b"\x03" + seal(SECRET, "sk-1", OWNER, NONCE)[1:]
     with pytest.raises(SealBroken, match="not in a form that this version"):
         open_sealed(SECRET, sealed, OWNER)
 
@@ -77,9 +81,24 @@ def test_what_is_too_short_to_hold_a_seal_is_in_no_known_form_and_one_that_is_no
         open_sealed(SECRET, sealed[:-1] + bytes([sealed[-1] ^ 1]), OWNER)
 
 
-def test_a_key_that_an_earlier_version_sealed_still_opens() -> None:
-    sealed = "01000102030405060708090a0bf79460ff73d512011a140dca5dc25327861233b4"
-    assert open_sealed(SECRET, bytes.fromhex(sealed), OWNER) == "sk-1"
+def test_what_an_earlier_version_sealed_still_opens_and_is_renewed_as_this_one_does() -> None:
+    sealed = bytes.fromhex("01000102030405060708090a0bf79460ff73d512011a140dca5dc25327861233b4")
+    assert open_sealed(SECRET, sealed, OWNER) == "sk-1"
+    renewed = Keyring(SECRET).renewed(sealed, OWNER, NONCE)
+    assert renewed == seal(SECRET, "sk-1", OWNER, NONCE)
+    with pytest.raises(SealBroken):  # no form passes for the other
+        open_sealed(SECRET, VERSION + sealed[1:], OWNER)
+
+
+def test_each_secret_has_a_data_key_of_its_own() -> None:
+    """The data key of the first opens the first, and not the second."""
+    other = bytes(NONCE_BYTES)
+    first, second = (seal(SECRET, "the same text", OWNER, one) for one in (NONCE, other))
+    kept = HKDF(algorithm=SHA256(), length=32, salt=NONCE, info=b"tollhouse: data key of a secret, version 2")
+    assert AESGCM(kept.derive(SECRET)).decrypt(NONCE, first[13:], VERSION + OWNER) == b"the same text"
+    with pytest.raises(InvalidTag):
+        kept = HKDF(algorithm=SHA256(), length=32, salt=NONCE, info=b"tollhouse: data key of a secret, version 2")
+        AESGCM(kept.derive(SECRET)).decrypt(other, second[13:], VERSION + OWNER)
 
 
 # ------------------------------------------------------------------------------------------------------------- rotation

@@ -1,11 +1,12 @@
-"""Provider keys at rest: AES-256-GCM under a key derived from the installation's secret, bound to their connection.
+"""Secrets of others at rest, such as providers' keys: AES-256-GCM, each under a data key of its own, bound to its row.
 
-A sealed text is one byte of version, 12 bytes of nonce, then the ciphertext with its tag of 16 bytes. It does not say
-under which secret it was sealed: whoever opens it tries those that the installation has, and only the right one fits.
+A sealed text is one byte of version, 12 random bytes, then the ciphertext with its tag of 16 bytes. The random bytes are
+the nonce, and with the installation's secret they give the data key, which is stored nowhere: it opens this text alone.
+Version 1 had one key for all; what was sealed so still opens. A sealed text does not say under which secret it was
+sealed: whoever opens it tries those that the installation has, and only the right one fits.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -13,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-VERSION = b"\x01"
+VERSION = b"\x02"
 NONCE_BYTES = 12
 _TAG_BYTES = 16
-_LABEL = b"tollhouse: provider keys, version 1"
+_LABELS = {b"\x01": b"tollhouse: provider keys, version 1", b"\x02": b"tollhouse: data key of a secret, version 2"}
 
 
 class SealBroken(Exception):
@@ -47,8 +48,9 @@ class Keyring:
         raise _none_fits()
 
     def renewed(self, sealed: bytes, associated: bytes, nonce: bytes) -> bytes | None:
-        """The same text sealed under the current secret; None when it is already. SealBroken when no secret fits."""
-        if _opened(self.current, sealed, associated) is not None:
+        """The same text sealed under the current secret, as this version does; None when it is already. SealBroken when
+        no secret fits."""
+        if sealed[:1] == VERSION and _opened(self.current, sealed, associated) is not None:
             return None
         return self.seal(self.open(sealed, associated), associated, nonce)
 
@@ -62,7 +64,7 @@ def seal(secret: bytes, text: str, associated: bytes, nonce: bytes) -> bytes:
     """Encrypts the text. The nonce is 12 random bytes, new for every call; ValueError on another length."""
     if len(nonce) != NONCE_BYTES:
         raise ValueError(f"a nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
-    return VERSION + nonce + _cipher(secret).encrypt(nonce, text.encode(), VERSION + associated)
+    return VERSION + nonce + _cipher(secret, VERSION, nonce).encrypt(nonce, text.encode(), VERSION + associated)
 
 
 def open_sealed(secret: bytes, sealed: bytes, associated: bytes) -> str:
@@ -84,18 +86,17 @@ def _none_fits() -> SealBroken:
 def _opened(secret: bytes, sealed: bytes, associated: bytes) -> str | None:
     """None when it does not fit. SealBroken for a form that nobody here reads, whatever the secret."""
     version, nonce, rest = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
-    if version != VERSION or len(rest) < _TAG_BYTES:
+    if version not in _LABELS or len(rest) < _TAG_BYTES:
         raise SealBroken(
             "This stored provider key is not in a form that this version of Tollhouse reads: enter the key again, "
             "or run the version that stored it."
         )
     try:
-        return _cipher(secret).decrypt(nonce, rest, VERSION + associated).decode()
+        return _cipher(secret, version, nonce).decrypt(nonce, rest, version + associated).decode()
     except InvalidTag:
         return None
 
 
-# Deriving takes longer than opening, and an installation has one secret, or a few.
-@lru_cache(maxsize=16)
-def _cipher(secret: bytes) -> AESGCM:
-    return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL).derive(secret))
+def _cipher(secret: bytes, version: bytes, nonce: bytes) -> AESGCM:
+    salt = nonce if version == VERSION else None
+    return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=_LABELS[version]).derive(secret))
