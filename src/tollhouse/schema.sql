@@ -337,6 +337,7 @@ CREATE TABLE api_key (
     created_by      text   NOT NULL DEFAULT 'system',
     replaced_by     uuid,                                              -- the key that was made in its place
     counts_as       uuid,                                              -- the first of those that replaced one another: limits count it as that key; NULL: as itself
+    networks        text[],                                            -- from which addresses it may come, such as 192.0.2.0/24; NULL: any
     PRIMARY KEY (organization_id, id)
 );
 CREATE UNIQUE INDEX api_key_digest ON api_key (digest);
@@ -613,6 +614,8 @@ CREATE TABLE usage_event (
     PRIMARY KEY (organization_id, id, recorded_at)
 ) PARTITION BY RANGE (recorded_at);
 CREATE INDEX usage_event_by_time ON usage_event (organization_id, recorded_at);
+-- What somebody used themselves. Calls with an API key are nobody's own: they do not pay for it.
+CREATE INDEX usage_event_own ON usage_event (organization_id, subject_id, recorded_at) WHERE key_id IS NULL;
 CREATE TABLE usage_event_default PARTITION OF usage_event DEFAULT;
 ALTER TABLE usage_event_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE usage_event_default FORCE ROW LEVEL SECURITY;
@@ -690,6 +693,7 @@ CREATE TABLE notice (
     mailed_at        timestamptz,
     PRIMARY KEY (organization_id, kind, day)
 );
+CREATE INDEX notice_unmailed ON notice (created_at) WHERE mailed_at IS NULL;
 
 -- Usage of a day by who, what and how; only of days that are over. Recomputed from the events, never counted up.
 CREATE TABLE usage_day (
@@ -1159,6 +1163,7 @@ CREATE POLICY worker ON api_key TO tollhouse_worker USING (true) WITH CHECK (tru
 CREATE POLICY teller ON jwt_issuer FOR SELECT TO tollhouse_teller USING (true);
 CREATE POLICY teller ON member FOR SELECT TO tollhouse_teller USING (true);
 CREATE POLICY teller ON person FOR SELECT TO tollhouse_teller USING (true);
+CREATE POLICY worker ON person FOR SELECT TO tollhouse_worker USING (true);
 
 -- The platform's assistants are there for everybody to read; nobody but operators changes them.
 DO $$
@@ -1224,6 +1229,7 @@ GRANT SELECT, INSERT, UPDATE ON organization, person, member, end_user, api_key,
     credit_balance, credit_grant, reservation, quota_window, request_rate, request, attempt TO tollhouse_operator;
 GRANT SELECT, INSERT ON credit_transaction, usage_event, audit, idempotency, notice TO tollhouse_operator;
 GRANT SELECT ON usage_day, usage_day_done TO tollhouse_operator;
+GRANT SELECT ON usage_day_done TO tollhouse_web;
 
 GRANT DELETE ON connection TO tollhouse_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON connection TO tollhouse_web;
@@ -1282,16 +1288,19 @@ GRANT SELECT, UPDATE, DELETE ON own_model TO tollhouse_operator;
 GRANT DELETE ON assistant, document, passage, assistant_setting, preference, persona_override TO tollhouse_operator;
 GRANT SELECT, DELETE ON conversation, message, notice_read TO tollhouse_operator;
 GRANT UPDATE (mailed_at) ON notice TO tollhouse_worker;
+-- to whom the mail of a notice goes
+GRANT SELECT (id, email, email_verified_at, suspended_at, erased_at) ON person TO tollhouse_worker;
 
 -- --------------------------------------------------------------------------- look-ups before a tenant is known
 
 -- Whose key is this? The one question asked before there is a tenant; the digest is unguessable, so it tells nothing else.
 CREATE FUNCTION find_api_key(wanted bytea)
     RETURNS TABLE (organization_id uuid, id uuid, scopes text[], mode text, expires_at timestamptz, revoked_at timestamptz,
-                   clock_offset_micros bigint, suspended_at timestamptz)
+                   clock_offset_micros bigint, suspended_at timestamptz, networks text[])
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
     BEGIN ATOMIC
-        SELECT k.organization_id, k.id, k.scopes, k.mode, k.expires_at, k.revoked_at, o.clock_offset_micros, o.suspended_at
+        SELECT k.organization_id, k.id, k.scopes, k.mode, k.expires_at, k.revoked_at, o.clock_offset_micros, o.suspended_at,
+               k.networks
         FROM api_key k JOIN organization o ON o.id = k.organization_id
         WHERE k.digest = wanted AND o.deleted_at IS NULL;
     END;
@@ -1305,7 +1314,8 @@ CREATE FUNCTION find_session(wanted bytea)
                    impersonator_id uuid, impersonator_session_id uuid, impersonation_reason text,
                    impersonator_email text, impersonator_stands boolean, email text, name text, superadmin boolean, email_verified_at timestamptz, person_suspended_at timestamptz,
                    has_totp boolean, role text, organization_name text, organization_kind text,
-                   organization_suspended_at timestamptz, organization_deleted_at timestamptz, clock_offset_micros bigint)
+                   organization_suspended_at timestamptz, organization_deleted_at timestamptz, clock_offset_micros bigint,
+                   language text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
     BEGIN ATOMIC
         SELECT s.id, s.person_id, s.organization_id, s.method, s.created_at, s.seen_at, s.expires_at, s.proved_at,
@@ -1316,7 +1326,7 @@ CREATE FUNCTION find_session(wanted bytea)
                          AND own.revoked_at IS NULL),
                p.email, p.name, p.superadmin, p.email_verified_at, p.suspended_at,
                EXISTS (SELECT FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL),
-               m.role, o.name, o.kind, o.suspended_at, o.deleted_at, o.clock_offset_micros
+               m.role, o.name, o.kind, o.suspended_at, o.deleted_at, o.clock_offset_micros, p.language
         FROM session s JOIN person p ON p.id = s.person_id JOIN organization o ON o.id = s.organization_id
         LEFT JOIN member m ON m.organization_id = s.organization_id AND m.person_id = s.person_id
         WHERE s.digest = wanted;

@@ -25,8 +25,8 @@ COST = "0.065"
 NOBODY = UUID("0190f3c4-0000-7000-8000-000000000000")  # nothing has this id
 BODY: dict[str, Any] = {"name": "laptop", "scopes": ["credits", "act_as"], "mode": "test"}
 FIELDS = {
-    "id", "name", "start", "scopes", "mode", "models", "credits_per_month", "requests_per_minute", "expires_at",
-    "revoked_at", "created_at", "created_by", "last_used_at", "replaced_by",
+    "id", "name", "start", "scopes", "mode", "models", "credits_per_month", "requests_per_minute", "networks",
+    "expires_at", "revoked_at", "created_at", "created_by", "last_used_at", "replaced_by",
 }  # fmt: skip
 
 
@@ -246,6 +246,52 @@ async def test_the_models_of_a_key_bind_and_the_access_check_says_so(client: Api
     use = {"capability": "question_generation"}
     asked = await client.call("POST", "/api/ai/access-check", use, key=made["key"])
     assert asked.body["can_proceed"] and set(asked.body["models"]) == {"gpt-4o-mini"}
+
+
+async def test_a_key_works_from_its_networks_alone_from_the_next_call_on(client: Api) -> None:
+    admin = await with_key(client)
+    bound = await admin.make(networks=[" 198.51.100.7/24", "2001:DB8::1"])
+    assert bound["networks"] == ["198.51.100.0/24", "2001:db8::1/128"]
+
+    async def answers() -> list[int]:
+        key = bound["key"]
+        return [
+            (await client.call("GET", "/api/credits/balance", key=key)).status,
+            (await client.call("POST", "/api/ai/access-check", {"model": "sandbox"}, key=key)).status,
+            (await reserve(client, key)).status,
+        ]
+
+    assert await answers() == [403] * 3
+    reply = await reserve(client, bound["key"])
+    assert "may not be used from 127.0.0.1" in reply.body["detail"]
+    changed = await admin.call("PATCH", f"/{bound['id']}", {"networks": ["127.0.0.0/8", "::1"]})
+    assert changed.body["networks"] == ["127.0.0.0/8", "::1/128"]
+    assert await answers() == [200, 200, 201]
+    new = await admin.call("POST", f"/{bound['id']}/rotate", {})
+    assert new.body["networks"] == ["127.0.0.0/8", "::1/128"]
+    await admin.call("PATCH", f"/{new.body['id']}", {"networks": ["192.0.2.1"]})
+    assert (await client.call("GET", "/api/credits/balance", key=new.body["key"])).status == 403
+    assert (await admin.call("PATCH", f"/{new.body['id']}", {"networks": None})).body["networks"] is None
+    assert (await client.call("GET", "/api/credits/balance", key=new.body["key"])).status == 200
+
+
+@pytest.mark.parametrize("wrong", ["192.0.2.0/33", "example.com", "", "10.0.0.1-10.0.0.9", "::1/129", "127.1"])
+async def test_what_is_no_network_is_refused_by_name(client: Api, wrong: str) -> None:
+    admin = await with_key(client)
+    reply = await admin.call("POST", "", BODY | {"networks": ["10.0.0.0/8", wrong]})
+    assert problem(reply) == (400, "invalid_request")
+    assert "networks" in reply.body["errors"][0]["field"]
+
+
+async def test_what_ran_for_a_key_is_settled_from_its_networks_alone(client: Api) -> None:
+    admin = await with_key(client)
+    made = await admin.make()
+    held = (await reserve(client, made["key"])).body["id"]
+    await admin.call("PATCH", f"/{made['id']}", {"networks": ["192.0.2.1"]})
+    path = f"/api/credits/reservations/{held}/settle"
+    assert (await client.call("POST", path, {"credits": "0.01"}, key=made["key"])).status == 403
+    await admin.call("PATCH", f"/{made['id']}", {"networks": ["127.0.0.1"]})
+    assert (await client.call("POST", path, {"credits": "0.01"}, key=made["key"])).status == 200
 
 
 async def test_a_refusal_for_a_models_sake_is_not_kept_for_other_keys(client: Api) -> None:

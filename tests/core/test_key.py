@@ -152,3 +152,32 @@ def test_nothing_that_a_key_gives_reaches_further_than_its_own(wider: dict[str, 
     check_may_give(BOUND, replace(as_much, models=frozenset({"small"}), requests_per_minute=0))
     with pytest.raises(Forbidden, match=name):
         check_may_give(BOUND, replace(as_much, **wider))
+
+
+@pytest.mark.parametrize(
+    ("given", "within"),
+    [
+        (None, False), (("10.0.0.0/8",), True), (("10.1.0.0/16", "2001:db8::5/128"), True), (("10.0.0.0/7",), False),
+        (("10.1.2.3/32", "192.0.2.1/32"), False), (("2001:db8::/47",), False), (("::ffff:10.0.0.1/128",), False),
+    ],
+)  # fmt: skip
+def test_a_key_gives_no_network_that_it_may_not_come_from_itself(given: tuple[str, ...] | None, within: bool) -> None:
+    giver = Rights(MANAGES, "live", networks=("10.0.0.0/8", "2001:db8::/48"))
+    wanted = Rights(USES, "live", networks=given)
+    if within:
+        check_may_give(giver, wanted)
+    else:
+        with pytest.raises(Forbidden, match="'networks' goes further"):
+            check_may_give(giver, wanted)
+    check_may_give(replace(giver, networks=None), wanted)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("10.255.0.1", True), ("11.0.0.1", False), ("2001:db8::ffff", True), ("2001:db9::1", False), ("", False),
+        ("::ffff:10.0.0.1", True), ("fe80::1%eth0", True), ("localhost", False), ("10.0.0.1, 11.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_in_the_networks_or_the_key_is_refused(address: str, found: bool) -> None:
+    assert key.comes_from(address, ("10.0.0.0/8", "2001:db8::/48", "fe80::/10")) is found

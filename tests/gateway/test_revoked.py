@@ -47,3 +47,17 @@ async def test_a_plain_call_does_not_outlive_its_key_either(house: House) -> Non
     ((_, made, estimated, charged),) = await house.usage(tenant)
     assert (made, estimated) == (0, True)
     assert charged > 0  # the provider was at work: the input is paid
+
+
+async def test_a_key_calls_no_model_from_outside_its_networks_and_knows_what_binds_it(house: House) -> None:
+    tenant = await house.organization()
+    key = await house.call("GET", "/v1/key", headers=tenant.headers)
+    assert (key.body["networks"], key.body["credits_per_month"], key.body["requests_per_minute"]) == (None, None, None)
+    change = "UPDATE api_key SET networks = %s WHERE organization_id = %s"
+    await house.change(change, ["192.0.2.0/24"], tenant.id)
+    refused = [await house.chat(tenant, ask("hi")), await house.call("GET", "/v1/models", headers=tenant.headers)]
+    assert [(reply.status, reply.body["error"]["code"]) for reply in refused] == [(403, "forbidden")] * 2
+    assert await house.requests(tenant) == []
+    await house.change(change, ["127.0.0.1/32", "::1/128"], tenant.id)
+    assert (await house.chat(tenant, ask("hi"))).status == 200
+    assert (await house.call("GET", "/v1/key", headers=tenant.headers)).body["networks"] == ["127.0.0.1/32", "::1/128"]

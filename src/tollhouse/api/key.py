@@ -12,7 +12,7 @@ from tollhouse.api.caller import Acting, Allowed
 from tollhouse.api.state import Shared
 from tollhouse.core.cursor import cursor_of, id_in
 from tollhouse.core.errors import NotFound
-from tollhouse.core.key import SCOPES, Mode, Scope
+from tollhouse.core.key import NETWORKS_MAX, SCOPES, Mode, Scope
 from tollhouse.core.money import format_credits
 from tollhouse.flows import key as flow
 from tollhouse.flows.key import OVERLAP_MAX, KeyChange, Manager
@@ -31,11 +31,13 @@ def _once_each(scopes: list[Scope]) -> list[Scope]:
 
 
 Models = Annotated[list[Word], Field(min_length=1, max_length=MODELS_MAX)]
+Networks = Annotated[list[Word], Field(min_length=1, max_length=NETWORKS_MAX)]
 PerMinute = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class KeyBody(Body):
     """`models`: the ids of the models that it may call, others never answer in their place; without them, all.
+    `networks`: the addresses that it may come from, such as 192.0.2.0/24; without them, any.
     `credits_per_month` and `requests_per_minute` (calls of models) are limits of this key's own."""
 
     name: Name
@@ -45,21 +47,24 @@ class KeyBody(Body):
     models: Models | None = None
     credits_per_month: Credits | None = None
     requests_per_minute: PerMinute | None = None
+    networks: Networks | None = None
 
     def wanted(self) -> NewKey:
         return NewKey(
             self.name, tuple(self.scopes), self.mode, self.expires_at,
             None if self.models is None else tuple(self.models), self.credits_per_month, self.requests_per_minute,
+            None if self.networks is None else tuple(self.networks),
         )  # fmt: skip
 
 
 class KeyChangeBody(Body):
-    """What is left out stays as it is; null: all models, no limit. An expiry may only come earlier."""
+    """What is left out stays as it is; null: all models, any address, no limit. An expiry may only come earlier."""
 
     name: Name = Field(default="", json_schema_extra=without_default)
     models: Models | None = Field(default=None, json_schema_extra=without_default)
     credits_per_month: Credits | None = Field(default=None, json_schema_extra=without_default)
     requests_per_minute: PerMinute | None = Field(default=None, json_schema_extra=without_default)
+    networks: Networks | None = Field(default=None, json_schema_extra=without_default)
     expires_at: Moment = Field(default=datetime.max, json_schema_extra=without_default)
 
     def wanted(self) -> KeyChange:
@@ -81,8 +86,9 @@ class RotateBody(Body):
 
 
 class KeyView(BaseModel):
-    """`start` is enough to recognise a key by. `models` null: all. `created_by`: person:<id>, key:<id> or system.
-    `last_used_at`: to the minute, and about a minute late. `replaced_by`: the key that was made in its place."""
+    """`start` is enough to recognise a key by. `models` null: all; `networks` null: any. `created_by`:
+    person:<id>, key:<id> or system. `last_used_at`: to the minute, and about a minute late. `replaced_by`: the key that
+    was made in its place."""
 
     id: UUID
     name: str
@@ -92,6 +98,7 @@ class KeyView(BaseModel):
     models: list[str] | None
     credits_per_month: str | None
     requests_per_minute: int | None
+    networks: list[str] | None
     expires_at: datetime | None
     revoked_at: datetime | None
     created_at: datetime
@@ -105,9 +112,9 @@ class KeyView(BaseModel):
         return cls(
             id=row.id, name=row.name, start=row.start, scopes=row.scopes, mode=row.mode, models=row.model_ids,
             credits_per_month=None if credits is None else format_credits(credits),
-            requests_per_minute=row.requests_per_minute, expires_at=row.expires_at, revoked_at=row.revoked_at,
-            created_at=row.created_at, created_by=row.created_by, last_used_at=row.last_used_at,
-            replaced_by=row.replaced_by,
+            requests_per_minute=row.requests_per_minute, networks=row.networks, expires_at=row.expires_at,
+            revoked_at=row.revoked_at, created_at=row.created_at, created_by=row.created_by,
+            last_used_at=row.last_used_at, replaced_by=row.replaced_by,
         )  # fmt: skip
 
 

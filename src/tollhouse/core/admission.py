@@ -16,7 +16,7 @@ from tollhouse.core.ask import Ask, CallWant, CapabilityWant, Credential, Credit
 from tollhouse.core.catalogue import Capability, Quality
 from tollhouse.core.choice import Choice, choices, choices_of_use, offered, permitted, unlocked, ways
 from tollhouse.core.credit import Account, Hold
-from tollhouse.core.key import Scope
+from tollhouse.core.key import Scope, comes_from
 from tollhouse.core.limits import Takes
 from tollhouse.core.period import end_of
 from tollhouse.core.price import Quote
@@ -84,7 +84,7 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """Everything fits: what would be taken. `terms` None for plain credits; `charged` False when the plan takes no
-    credits on this channel."""
+    credits on this channel, or the ask is free."""
 
     terms: Terms | None
     charged: bool
@@ -131,7 +131,7 @@ def weigh(ask: Ask, facts: Facts, takes: Takes, account: Account, windows: Windo
     check_suspended(facts.suspended)
     if ask.credential is not None:
         check_credential(ask.credential, facts.key, ask.needs, facts.now)
-    charged = ask.channel in facts.plan.charged_channels
+    charged = facts.charges(ask)
     match ask.want:
         case CallWant():
             return _weigh_call(ask, ask.want, facts, takes, account, windows, rates)
@@ -179,10 +179,14 @@ def _weigh_choice(
     wanted = output_wanted(size, facts, model)
     least = min(wanted, OUTPUT_TOKENS_MIN)
     first = over(quote, routes[0])
-    least_micros = first.most_micros(given, least * want.answers) if facts.rules else 0
+    ruled = bool(facts.rules_of(ask))
+    least_micros = first.most_micros(given, least * want.answers) if ruled else 0
     windows.check(takes.windows, given + least * want.answers, least_micros)
+    if ask.rules:  # they are small beside what a model can say: the answer is cut to what they leave
+        room = _room_of_own_rules(ask, takes.windows, windows)
+        wanted = wanted if room is None else min(wanted, (room - given) // want.answers)
     most = account.balance.spendable_micros
-    if facts.rules and (room := windows.room_micros(takes.windows)) is not None:
+    if ruled and (room := windows.room(takes.windows, "credits")) is not None:
         most = min(room, most)
     output, amount = _amount(given, want.answers, wanted, first, account, most)
     if first is not quote and not routes[-1].own_key:
@@ -281,10 +285,11 @@ def _candidates_of_use(
 def check_credential(
     credential: Credential, key: KeyFacts | None, needs: frozenset[Scope], now: datetime
 ) -> None:  # fmt: skip
-    """Unauthenticated for what counts no more, Forbidden for what lacks a scope."""
+    """Unauthenticated for what counts no more, Forbidden for what lacks a scope or comes from elsewhere."""
     if key is None:
         raise errors.Unauthenticated(_GONE[credential.kind])
     check_alive(key.revoked_at, key.expires_at, now)
+    check_network(key.networks, credential.address)
     missing = sorted(needs - key.scopes)
     if missing:
         raise errors.Forbidden(f"This takes an API key with the scope {missing[0]!r}. Use a key that has it.")
@@ -294,6 +299,15 @@ def check_suspended(suspended: bool) -> None:
     """Forbidden for an organisation that was suspended."""
     if suspended:
         raise errors.Forbidden("This organisation is suspended. Its owner can ask the operator why.")
+
+
+def check_network(networks: tuple[str, ...] | None, address: str) -> None:
+    """Forbidden for a key that comes from an address outside its networks."""
+    if networks is not None and not comes_from(address, networks):
+        raise errors.Forbidden(
+            f"This API key may not be used from {address or 'an unknown address'}. Use it where it belongs, or have "
+            "its networks changed."
+        )
 
 
 def check_alive(revoked_at: datetime | None, expires_at: datetime | None, now: datetime) -> None:
@@ -306,7 +320,7 @@ def check_alive(revoked_at: datetime | None, expires_at: datetime | None, now: d
 
 def quote_of(ask: Ask, model_id: str, facts: Facts, multiplier_permille: int = 1000) -> Quote:
     """The terms in force now. PriceUnknown when there are none: money in doubt is refused."""
-    charged = ask.channel in facts.plan.charged_channels
+    charged = facts.charges(ask)
     quote = facts.catalogue.quote(model_id, facts.now, multiplier_permille, charged)
     if quote is None:
         raise refusals.PriceUnknown(model_id)
@@ -353,6 +367,12 @@ def _amount(given: int, answers: int, wanted: int, quote: Quote, account: Accoun
     if affordable < least:
         raise _insufficient(quote.most_micros(given, least * answers), account)
     return affordable, quote.most_micros(given, affordable * answers)
+
+
+def _room_of_own_rules(ask: Ask, takes: Sequence[Take], windows: Windows) -> int | None:
+    """The tokens that the rules which come with the ask leave; None: they limit none."""
+    own = {rule.id for rule in ask.rules}
+    return windows.room((take for take in takes if take.counter.limit_id in own), "tokens")
 
 
 def _check_credits(amount: int, account: Account) -> None:

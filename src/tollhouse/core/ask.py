@@ -1,6 +1,6 @@
 """A request for access: who asks, and for what."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -67,17 +67,20 @@ Want = CallWant | CapabilityWant | CreditsWant
 @dataclass(frozen=True, slots=True)
 class Credential:
     """What somebody came with: an API key, a token of an issuer that the organisation trusts, or a session, of which
-    `id` is the person's. Whether it still counts is read again under the organisation's lock."""
+    `id` is the person's. Whether it still counts is read again under the organisation's lock. `address` is from where
+    it came, empty when that is not known."""
 
     kind: Literal["key", "issuer", "person"]
     id: UUID
+    address: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """`subject_id` is whose limits it takes: a person, an end user, or the organisation itself. `credential` None: the
     installation's own work. `here` False: the host application makes the call, so nobody need be connected to answer
-    it here."""
+    it here. `rules`: limits that come with what is asked, beside the organisation's, such as an assistant's tokens.
+    `free`: it takes no credits, whatever the plan says of the channel."""
 
     organization_id: UUID
     credential: Credential | None
@@ -86,6 +89,8 @@ class Ask:
     want: Want
     needs: frozenset[Scope] = frozenset()
     here: bool = True
+    rules: tuple[Rule, ...] = ()
+    free: bool = False
 
     @property
     def key_id(self) -> UUID | None:
@@ -97,7 +102,7 @@ class Ask:
 class KeyFacts:
     """A credential as it is at this moment: a key, or what stands in a key's place for issuers and persons. `models`
     are those that it may call; None: all. `counts_as`: the key whose limits count it, the first of those that replaced
-    one another; None: itself."""
+    one another; None: itself. `networks`: from where it may come; None: from anywhere."""
 
     scopes: frozenset[Scope]
     mode: Mode | None  # None: of whatever mode the installation is
@@ -105,6 +110,7 @@ class KeyFacts:
     revoked_at: datetime | None
     models: frozenset[str] | None = None
     counts_as: UUID | None = None
+    networks: tuple[str, ...] | None = None
 
     def may_call(self, model_id: str) -> bool:
         return self.models is None or model_id in self.models
@@ -124,3 +130,11 @@ class Facts:
     catalogue: Catalogue
     mode: Mode  # of the installation
     rules: tuple[Rule, ...] = ()
+
+    def rules_of(self, ask: Ask) -> tuple[Rule, ...]:
+        """The organisation's own limits, and those that come with the ask."""
+        return (*self.rules, *ask.rules) if ask.rules else self.rules
+
+    def charges(self, ask: Ask) -> bool:
+        """Whether it takes credits."""
+        return ask.channel in self.plan.charged_channels and not ask.free

@@ -6,10 +6,12 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 from uuid import UUID
 
-from tollhouse.core.errors import Forbidden
+from tollhouse.core.errors import BadRequest, Forbidden
 
 Mode = Literal["test", "live"]
 Scope = Literal["gateway", "credits", "manage", "act_as", "operator"]
@@ -17,12 +19,14 @@ SCOPES: tuple[Scope, ...] = ("gateway", "credits", "manage", "act_as", "operator
 # The scopes that a key with `manage` may give to others: those of use.
 GIVEN_BY_KEYS: frozenset[Scope] = frozenset({"gateway", "credits", "act_as"})
 RANDOM_LENGTH = 30
+NETWORKS_MAX = 50
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a key may do, and for how long. `models` None: all; the limits are its own, None: none."""
+    """What a key may do, from where, and for how long. `models` None: all; `networks` None: from anywhere; the limits
+    are its own, None: none."""
 
     scopes: frozenset[Scope]
     mode: Mode
@@ -30,6 +34,7 @@ class Rights:
     models: frozenset[str] | None = None
     credits_micros_per_month: int | None = None
     requests_per_minute: int | None = None
+    networks: tuple[str, ...] | None = None
 
 
 def check_may_give(giver: Rights, given: Rights) -> None:
@@ -46,6 +51,7 @@ def check_may_give(giver: Rights, given: Rights) -> None:
         ("models", giver.models is None or (given.models is not None and given.models <= giver.models)),
         ("credits_per_month", _at_most(given.credits_micros_per_month, giver.credits_micros_per_month)),
         ("requests_per_minute", _at_most(given.requests_per_minute, giver.requests_per_minute)),
+        ("networks", _within(given.networks, giver.networks)),
     )
     for name, within in kept:
         if not within:
@@ -53,6 +59,35 @@ def check_may_give(giver: Rights, given: Rights) -> None:
                 f"A key cannot give more than it has itself, and {name!r} goes further. Ask for less, or have a person "
                 "do it."
             )
+
+
+def networks_of(texts: Iterable[str]) -> list[str]:
+    """Networks and single addresses as they are kept: 192.0.2.0/24, 2001:db8::1/128; each once, in their order.
+    BadRequest for what is none."""
+    found: dict[str, None] = {}
+    for text in texts:
+        try:
+            found[str(_network(text.strip()))] = None
+        except ValueError:
+            raise BadRequest(
+                f"{text.strip()[:50]!r} is no network address. Write one like 192.0.2.7, 192.0.2.0/24 or "
+                "2001:db8::/48.",
+                "networks",
+            ) from None
+    if len(found) > NETWORKS_MAX:
+        raise BadRequest(f"A key has at most {NETWORKS_MAX} networks. Join some of them.", "networks")
+    return list(found)
+
+
+@lru_cache(maxsize=4096)
+def comes_from(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether the address is in one of the networks; one that is not known is in none."""
+    try:
+        at = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    at = (isinstance(at, IPv6Address) and at.ipv4_mapped) or at
+    return any(at in _network(one) for one in networks)
 
 
 def make_key(mode: Mode, randomness: bytes) -> str:
@@ -104,6 +139,21 @@ def end_user_id(organization_id: UUID, external_id: str) -> UUID:
 def _at_most(wanted: int | datetime | None, most: int | datetime | None) -> bool:
     """None is without an end."""
     return most is None or (wanted is not None and wanted <= most)  # type: ignore[operator]  # both are of one kind
+
+
+def _within(given: tuple[str, ...] | None, giver: tuple[str, ...] | None) -> bool:
+    if given is None or giver is None:
+        return giver is None
+    theirs = [_network(one) for one in giver]
+    return all(any(_inside(_network(one), other) for other in theirs) for one in given)
+
+
+def _inside(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]  # both are of one version
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text, strict=False)
 
 
 def _checksum(start: str) -> str:

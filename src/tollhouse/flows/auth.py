@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from tollhouse.core.access import OF_PEOPLE, Permission, of_scopes, roles_with, scopes_with
-from tollhouse.core.admission import check_alive, check_suspended
+from tollhouse.core.admission import check_alive, check_network, check_suspended
 from tollhouse.core.ask import Credential
 from tollhouse.core.errors import BadRequest, Forbidden, Unauthenticated
 from tollhouse.core.jwt import looks_like_a_jwt
@@ -47,6 +47,11 @@ class Identity:
     credential: Credential
     subject_id: UUID
     end_user: str | None = None
+
+    def at(self, address: str) -> "Identity":
+        """The same, coming from this network address."""
+        credential = Credential(self.credential.kind, self.credential.id, address)
+        return Identity(self.organization_id, credential, self.subject_id, self.end_user)
 
     def on_behalf_of(self, named: str | None) -> str | None:
         """The end user for whom it is done, when a request names this one. Forbidden for a person, and for a token that
@@ -186,14 +191,15 @@ class Authentication:
             return identity_of(await self._session(request, now))
         if looks_like_a_jwt(credential):
             return _identity_of_holder(await self._tokens.identify(credential, _address(request)))
-        identity = await self._identities.identify(credential, _address(request), now)
+        address = _address(request)
+        identity = (await self._identities.identify(credential, address, now)).at(address)
         if self._used is not None:
             self._used(identity, now)
         return identity
 
     async def authenticate(self, request: HttpScope, now: datetime) -> Caller:
         """The caller, looked up afresh. Like `identify`; besides Unauthenticated when the key is revoked or expired (by
-        the organisation's own time), Forbidden when the organisation or the person is suspended. A person of a
+        the organisation's own time), Forbidden when it comes from outside its networks, or when the organisation or the person is suspended. A person of a
         suspended organisation is let in and has no permission there: there may be others to turn to."""
         credential = credential_of(request["headers"])
         if credential is None:
@@ -203,11 +209,13 @@ class Authentication:
             holder = await self._tokens.identify(credential, _address(request))
             check_suspended(holder.suspended)
             return Caller(_identity_of_holder(holder), _OF_END_USERS)
-        found = await self._identities.look_up(credential, _address(request), now)
+        address = _address(request)
+        found = await self._identities.look_up(credential, address, now)
         check_suspended(found.suspended_at is not None)
         check_alive(found.revoked_at, found.expires_at, now + timedelta(microseconds=found.clock_offset_micros))
+        check_network(None if found.networks is None else tuple(found.networks), address)
         permissions = of_scopes(found.scopes, platform=found.organization_id == PLATFORM_ID)
-        identity = _identity_of_key(found)
+        identity = _identity_of_key(found).at(address)
         if self._used is not None:
             self._used(identity, now)
         return Caller(identity, permissions, found.mode)

@@ -187,7 +187,7 @@ def _find_takes(
     batch: Batch, operations: list[AnyOperation], asks: dict[int, Ask], found: list[calls.AskFacts]
 ) -> list[tuple[UUID, Takes]]:
     """The facts of each ask; and by organisation what asks and attempts will take from which windows and rates."""
-    batch.keys = {row.n: _key_facts(row) for row in found}
+    batch.keys = {row.n: key_facts(row) for row in found}
     for row in found:
         ask = asks.get(row.n)
         if ask is not None and (desk := batch.desks.get(ask.organization_id)) is not None:
@@ -282,7 +282,10 @@ def _facts(batch: Batch, desk: Desk, row: calls.AskFacts) -> Facts:
     return Facts(desk.now, plan, locked.suspended, key, row.entitled, batch.catalogue, batch.mode, locked.rules)
 
 
-def _key_facts(row: calls.AskFacts) -> KeyFacts | None:
+def key_facts(row: calls.AskFacts) -> KeyFacts | None:
+    """What was come with; None when it counts no more."""
     if row.scopes is None:
         return None
-    return KeyFacts(frozenset(row.scopes), row.mode, row.expires_at, row.revoked_at, row.model_ids, row.counts_as)
+    return KeyFacts(
+        frozenset(row.scopes), row.mode, row.expires_at, row.revoked_at, row.model_ids, row.counts_as, row.networks
+    )

@@ -14,7 +14,7 @@ from tollhouse.core.ask import Credential
 from tollhouse.core.audit import Detail
 from tollhouse.core.catalogue import Catalogue
 from tollhouse.core.errors import BadRequest, Conflict, NotFound
-from tollhouse.core.key import check_may_give, digest, make_key, ordered_id, shown
+from tollhouse.core.key import check_may_give, digest, make_key, networks_of, ordered_id, shown
 from tollhouse.core.membership import check_role_may
 from tollhouse.core.money import format_credits
 from tollhouse.core.period import Kind
@@ -66,6 +66,7 @@ async def create(db: Database, policy: Policy, manager: Manager, wanted: NewKey)
             manager.organization_id, ordered_id(opened.now, os.urandom(10)), wanted.name, "", list(wanted.scopes),
             wanted.mode, wanted.expires_at, None, opened.now, models, manager.order.actor,
             credits_micros_per_month=wanted.credits_micros_per_month, requests_per_minute=wanted.requests_per_minute,
+            networks=None if wanted.networks is None else networks_of(wanted.networks),
         )  # fmt: skip
         await _check(tx, opened, manager, row)
         made = await _insert(tx, opened, policy, row)
@@ -86,8 +87,8 @@ async def read(db: Database, manager: Manager) -> list[ApiKey]:
 
 
 async def change(db: Database, manager: Manager, key_id: UUID, wanted: KeyChange) -> ApiKey:
-    """Another name, other models, other limits, an earlier expiry. NotFound when the organisation has no such key,
-    Conflict for one that works no more, BadRequest for a later expiry, Forbidden as in `create`; no key changes
+    """Another name, other models, networks and limits, an earlier expiry. NotFound when the organisation has no such
+    key, Conflict for one that works no more, BadRequest for a later expiry, Forbidden as in `create`; no key changes
     itself."""
     async with db.operator() as tx:
         opened = await _enter(tx, manager)
@@ -96,7 +97,9 @@ async def change(db: Database, manager: Manager, key_id: UUID, wanted: KeyChange
         if before.expires_at is not None and (after.expires_at is None or after.expires_at > before.expires_at):
             raise BadRequest("A key expires earlier than it was to, never later. Make a new one.", "expires_at")
         await _check(tx, opened, manager, after, before)
-        await keys.change(tx, after.organization_id, key_id, after.name, after.model_ids, after.expires_at)
+        if after.networks is not None:
+            after = replace(after, networks=networks_of(after.networks))
+        await keys.change(tx, after)
         await _set_limits(tx, opened, manager, before, after)
         old, new = _told(before) | {"name": before.name}, _told(after) | {"name": after.name}
         changed = {name: {"from": old[name], "to": new[name]} for name in new if old[name] != new[name]}
@@ -223,6 +226,7 @@ def _told(row: ApiKey) -> dict[str, Detail]:
         "models": row.model_ids,
         "credits_per_month": None if credits is None else format_credits(credits),
         "requests_per_minute": row.requests_per_minute,
+        "networks": row.networks,
     }
 
 

@@ -35,7 +35,7 @@ class NewOrganization:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """`models` None: all models. The limits are the key's own; None: none."""
+    """`models` None: all models; `networks` None: from anywhere. The limits are the key's own; None: none."""
 
     name: str
     scopes: tuple[Scope, ...]
@@ -44,6 +44,7 @@ class NewKey:
     models: tuple[str, ...] | None = None
     credits_micros_per_month: int | None = None
     requests_per_minute: int | None = None
+    networks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ async def _who(tx: TenantTx, caller: Caller) -> dict[str, Any] | None:
     mine = await key.one(tx, caller.organization_id, id_)
     if mine is None:
         return None
+    own = mine.credits_micros_per_month
     return {
         "object": "key",
         "id": mine.id,
@@ -108,6 +109,9 @@ async def _who(tx: TenantTx, caller: Caller) -> dict[str, Any] | None:
         "mode": mine.mode,
         "scopes": mine.scopes,
         "models": mine.model_ids,
+        "networks": mine.networks,
+        "credits_per_month": None if own is None else format_credits(own),
+        "requests_per_minute": mine.requests_per_minute,
         "expires_at": mine.expires_at,
     }
 

@@ -41,6 +41,7 @@ class AskFacts:
     revoked_at: datetime | None
     model_ids: frozenset[str] | None
     counts_as: UUID | None
+    networks: tuple[str, ...] | None
     entitled: frozenset[str]
 
 
@@ -191,7 +192,7 @@ class EndUserRow:
 
 _ask_facts = Rows(
     AskFacts,
-    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, k.model_ids, k.counts_as, (
+    """SELECT a.n, k.scopes, k.mode, k.expires_at, k.revoked_at, k.model_ids, k.counts_as, k.networks, (
               SELECT coalesce(json_agg(m.id), '[]') FROM json_array_elements_text(a.models) AS m(id)
               WHERE EXISTS (
                   SELECT FROM entitlement e JOIN organization o ON o.id = e.organization_id
@@ -204,13 +205,13 @@ _ask_facts = Rows(
        FROM json_to_recordset($1::json) AS a(n int, organization_id uuid, credential_id uuid, subject_id uuid,
                                                      models json)
        LEFT JOIN LATERAL (
-           SELECT scopes, mode, expires_at, revoked_at, model_ids, counts_as FROM api_key
+           SELECT scopes, mode, expires_at, revoked_at, model_ids, counts_as, networks FROM api_key
            WHERE organization_id = a.organization_id AND id = a.credential_id
            UNION ALL
-           SELECT ARRAY['gateway', 'credits'], NULL, NULL, NULL, NULL, NULL FROM jwt_issuer
+           SELECT ARRAY['gateway', 'credits'], NULL, NULL, NULL, NULL, NULL, NULL FROM jwt_issuer
            WHERE organization_id = a.organization_id AND id = a.credential_id AND enabled
            UNION ALL
-           SELECT ARRAY['gateway', 'credits'], NULL, NULL, NULL, NULL, NULL
+           SELECT ARRAY['gateway', 'credits'], NULL, NULL, NULL, NULL, NULL, NULL
            FROM member m JOIN person p ON p.id = m.person_id
            WHERE m.organization_id = a.organization_id AND m.person_id = a.credential_id AND p.suspended_at IS NULL
            LIMIT 1) k ON true""",

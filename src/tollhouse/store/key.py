@@ -24,6 +24,7 @@ class KeyFound:
     revoked_at: datetime | None
     clock_offset_micros: int
     suspended_at: datetime | None
+    networks: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class ApiKey:
     """A key as its owner may see it; `start` is enough to recognise it by. Times are the organisation's, except
     `last_used_at`, which is real and to the minute. `model_ids` None: all models. `replaced_by` is the key that was
     made in its place; `counts_as` is the first of those that replaced one another, under which limits count them all,
-    None for the first. The limits are the key's own in force."""
+    None for the first. The limits are the key's own in force; `networks`: from where it may come, None: from
+    anywhere."""
 
     organization_id: UUID
     id: UUID
@@ -49,6 +51,7 @@ class ApiKey:
     counts_as: UUID | None = None
     credits_micros_per_month: int | None = None
     requests_per_minute: int | None = None
+    networks: list[str] | None = None
 
     @property
     def counted_as(self) -> UUID:
@@ -59,12 +62,12 @@ class ApiKey:
         models = None if self.model_ids is None else frozenset(self.model_ids)
         return Rights(
             frozenset(self.scopes), self.mode, self.expires_at, models, self.credits_micros_per_month,
-            self.requests_per_minute,
+            self.requests_per_minute, None if self.networks is None else tuple(self.networks),
         )  # fmt: skip
 
 
 _COLUMNS: LiteralString = """k.organization_id, k.id, k.name, k.start, k.scopes, k.mode, k.expires_at, k.revoked_at,
-    k.created_at, k.model_ids, k.created_by, k.last_used_at, k.replaced_by, k.counts_as,
+    k.created_at, k.model_ids, k.created_by, k.last_used_at, k.replaced_by, k.counts_as, k.networks,
     (SELECT l.maximum FROM usage_limit l
      WHERE l.organization_id = k.organization_id AND l.ended_at IS NULL AND l.scope = 'key' AND l.model_id IS NULL
        AND l.subject_id = coalesce(k.counts_as, k.id) AND (l.meter, l.period) = ('credits', 'month')
@@ -80,7 +83,8 @@ async def find(tx: TenantTx | OperatorTx, digests: Sequence[bytes]) -> KeyFound 
     known."""
     async with tx.cursor(row_factory=class_row(KeyFound)) as cursor:
         await cursor.execute(
-            """SELECT organization_id, id, scopes, mode, expires_at, revoked_at, clock_offset_micros, suspended_at
+            """SELECT organization_id, id, scopes, mode, expires_at, revoked_at, clock_offset_micros, suspended_at,
+                      networks
                FROM unnest(%s::bytea[]) WITH ORDINALITY AS wanted (digest, place), find_api_key(wanted.digest)
                ORDER BY place LIMIT 1""",
             (list(digests),),
@@ -92,20 +96,19 @@ async def insert(tx: OperatorTx, row: ApiKey, digest: bytes) -> None:
     """Its own limits are rows of theirs: store/limit.py."""
     await tx.execute(
         """INSERT INTO api_key (organization_id, id, name, digest, start, scopes, mode, expires_at, revoked_at,
-               created_at, model_ids, created_by, counts_as)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+               created_at, model_ids, created_by, counts_as, networks)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
         (row.organization_id, row.id, row.name, digest, row.start, row.scopes, row.mode, row.expires_at, row.revoked_at,
-         row.created_at, row.model_ids, row.created_by, row.counts_as),
+         row.created_at, row.model_ids, row.created_by, row.counts_as, row.networks),
     )  # fmt: skip
 
 
-async def change(
-    tx: OperatorTx, organization_id: UUID, key_id: UUID, name: str, model_ids: list[str] | None,
-    expires_at: datetime | None,
-) -> None:  # fmt: skip
+async def change(tx: OperatorTx, row: ApiKey) -> None:
+    """What of a key may change: its name, models, networks and expiry."""
     await tx.execute(
-        "UPDATE api_key SET name = %s, model_ids = %s, expires_at = %s WHERE organization_id = %s AND id = %s",
-        (name, model_ids, expires_at, organization_id, key_id),
+        """UPDATE api_key SET name = %s, model_ids = %s, networks = %s, expires_at = %s
+           WHERE organization_id = %s AND id = %s""",
+        (row.name, row.model_ids, row.networks, row.expires_at, row.organization_id, row.id),
     )
 
 

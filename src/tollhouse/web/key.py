@@ -19,6 +19,7 @@ from tollhouse.store import key as store
 from tollhouse.store.key import ApiKey
 from tollhouse.web import forms, typed
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import N_, _
 from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
@@ -29,17 +30,31 @@ _LIMITS = (
     Field("credits_per_month", required=False, most=20),
     Field("requests_per_minute", required=False, most=12),
     Field("expires_at", required=False, most=10),
+    Field("networks", required=False, most=2500, lines=True),
 )
 _CHANGE = (Field("name", most=200), *_LIMITS)
 _NEW = (Field("name", most=200), Field("scopes", many=True), Field("mode", most=4), *_LIMITS)
 _ROTATE = (Field("overlap", most=10),)
 SCOPES_SAID = (
-    ("gateway", "Call models", "Everything under /v1, with any client that speaks OpenAI or Anthropic."),
-    ("credits", "Use credits", "Check access, reserve and settle for calls that your application makes itself."),
-    ("act_as", "Act for end users", "Say on whose behalf: their limits count, and their usage is told apart."),
-    ("manage", "Manage the organisation", "What an admin may: members, keys, connections. It calls no models itself."),
+    ("gateway", N_("Call models"), N_("Everything under /v1, with any client that speaks OpenAI or Anthropic.")),
+    (
+        "credits",
+        N_("Use credits"),
+        N_("Check access, reserve and settle for calls that your application makes itself."),
+    ),
+    ("act_as", N_("Act for end users"), N_("Say on whose behalf: their limits count, and their usage is told apart.")),
+    (
+        "manage",
+        N_("Manage the organisation"),
+        N_("What an admin may: members, keys, connections. It calls no models itself."),
+    ),
 )
-OVERLAPS = (("0", "None: it ends at once"), ("3600", "1 hour"), ("86400", "1 day"), ("604800", "7 days"))
+OVERLAPS = (
+    ("0", N_("None: it ends at once")),
+    ("3600", N_("1 hour")),
+    ("86400", N_("1 day")),
+    ("604800", N_("7 days")),
+)
 
 
 def manager(visit: Visit) -> Manager:
@@ -87,7 +102,11 @@ def _made(visit: Visit, made: MadeKey, former: ApiKey | None) -> Response:
 
 async def _new(visit: Visit, status: int, form: Form) -> Response:
     models = await _models(visit)
-    return visit.page("key/new.html", status, form=form, scopes=SCOPES_SAID, models=models, own_time=own_time(visit))
+    return visit.page("key/new.html", status, form=form, scopes=_scopes(), models=models, own_time=own_time(visit))
+
+
+def _scopes() -> list[tuple[str, str, str]]:
+    return [(scope, _(label), _(hint)) for scope, label, hint in SCOPES_SAID]
 
 
 async def _models(visit: Visit, chosen: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -100,10 +119,11 @@ def _wanted(form: Form) -> NewKey:
     mode: Mode = "live" if form["mode"] == "live" else "test"
     scopes = tuple(scope for scope in SCOPES if form.chosen("scopes", scope))
     if set(scopes) != set(form.all("scopes")):
-        raise BadRequest("Choose of these.", "scopes")
+        raise BadRequest(_("Choose of these."), "scopes")
     return NewKey(
         form["name"], scopes, mode, typed.end_of_day(form, "expires_at"), form.all("models") or None,
         typed.credits_of(form, "credits_per_month"), typed.number(form, "requests_per_minute", 0, 10**9),
+        tuple(form["networks"].split()) or None,
     )  # fmt: skip
 
 
@@ -122,7 +142,7 @@ async def change(visit: Visit) -> Response:
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
-            return visit.go(f"{HERE}/{row.id}", f"{row.name} is changed, from the next call on.")
+            return visit.go(f"{HERE}/{row.id}", _("%(name)s is changed, from the next call on.", name=row.name))
     return await _show(visit, 422, form)
 
 
@@ -139,7 +159,7 @@ async def rotate(visit: Visit) -> Response:
 async def revoke(visit: Visit) -> Response:
     visit.form()
     row = await flow.revoke(visit.state.db, manager(visit), visit.id("key_id"))
-    return visit.go(HERE, f"{row.name} is revoked. It works no more.")
+    return visit.go(HERE, _("%(name)s is revoked. It works no more.", name=row.name))
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
@@ -148,9 +168,10 @@ async def _show(visit: Visit, status: int, form: Form | None) -> Response:
         names = await actor.names(tx, row.organization_id, [row.created_by])
     ended = row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= own_time(visit))
     return visit.page(
-        "key/show.html", status, row=row, ended=ended, form=form or _blank(row), names=names, scopes=SCOPES_SAID,
-        models=[] if ended else await _models(visit, row.model_ids or ()), overlaps=OVERLAPS,
-        rotation=forms.blank(_ROTATE, {"overlap": "86400"}), format_credits=format_credits,
+        "key/show.html", status, row=row, ended=ended, form=form or _blank(row), names=names, scopes=_scopes(),
+        models=[] if ended else await _models(visit, row.model_ids or ()),
+        overlaps=[(one, _(said)) for one, said in OVERLAPS],
+        rotation=forms.blank(_ROTATE, {"overlap": "86400"}),
     )  # fmt: skip
 
 
@@ -163,6 +184,7 @@ def _blank(row: ApiKey) -> Form:
             "models": row.model_ids or (),
             "credits_per_month": "" if credits is None else format_credits(credits),
             "requests_per_minute": "" if row.requests_per_minute is None else str(row.requests_per_minute),
+            "networks": "\n".join(row.networks or ()),
             "expires_at": "" if row.expires_at is None else typed.last_day(row.expires_at),
         },
     )
@@ -177,6 +199,7 @@ async def _changed(visit: Visit, form: Form) -> KeyChange:
         "model_ids": models or None,
         "credits_micros_per_month": typed.credits_of(form, "credits_per_month"),
         "requests_per_minute": typed.number(form, "requests_per_minute", 0, 10**9),
+        "networks": form["networks"].split() or None,
     }
     if before.expires_at is None or form["expires_at"] != typed.last_day(before.expires_at):
         fields["expires_at"] = typed.end_of_day(form, "expires_at")
@@ -187,7 +210,7 @@ async def _read(visit: Visit) -> ApiKey:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
         row = await store.one(tx, visit.who.organization_id, visit.id("key_id"))
     if row is None:
-        raise NotFound("This organisation has no such key.")
+        raise NotFound(_("This organisation has no such key."))
     return row
 
 
