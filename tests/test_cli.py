@@ -156,6 +156,16 @@ def test_the_doctor_names_each_problem_with_a_remedy(command: Command, empty_dat
     problems = [line for line in examined.stdout.splitlines() if line.startswith("PROBLEM")]
     assert len(problems) == 1
     assert problems[0].endswith("-> run `tollhouse migrate`")
+    live = {"MODE": "live", "SECRET_KEY": "a secret of at least thirty-two letters"}
+    examined = command("doctor", DATABASE_URL=empty_database_url, PORT="0", **live)
+    problems = [line for line in examined.stdout.splitlines() if line.startswith("PROBLEM")]
+    assert ["TOLLHOUSE_PUBLIC_URL" in problems[0], "TOLLHOUSE_SMTP_URL" in problems[1]] == [True, True]
+    live |= {"PUBLIC_URL": "https://ai.example.com", "SMTP_URL": "smtp://mail:25", "MAIL_FROM": "ai@example.com"}
+    examined = command("doctor", DATABASE_URL=empty_database_url, PORT="0", **live)
+    assert sum(line.startswith("PROBLEM") for line in examined.stdout.splitlines()) == 1
+    assert command("migrate", DATABASE_URL=empty_database_url).returncode == 0
+    examined = command("doctor", DATABASE_URL=empty_database_url, PORT="0")
+    assert "superadmins     0, 0 with a second factor -> have two" in examined.stdout
     unreachable = command("doctor", DATABASE_URL=NOWHERE, PORT="0")
     assert unreachable.returncode == 1
     assert "TOLLHOUSE_DATABASE_URL" in unreachable.stdout

@@ -50,6 +50,8 @@ def _examine() -> Iterator[Finding]:
         yield from (Finding("configuration", False, problem) for problem in error.problems)
         return
     yield Finding("configuration", True, f"{settings.mode} mode, {settings.workers} web process(es)")
+    if settings.mode == "live":
+        yield from _going_live(settings)
     yield from _folder(settings.data_dir)
     yield _port(settings)
     yield from _database(settings)
@@ -60,6 +62,16 @@ def _python() -> Finding:
     return Finding(
         "Python", sys.version_info >= (3, 11), version, "" if sys.version_info >= (3, 11) else "install 3.11"
     )
+
+
+def _going_live(settings: Config) -> Iterator[Finding]:
+    """What an installation that others use should have (docs/operators.md, before going live)."""
+    remedy = "" if settings.origin.startswith("https://") else "set TOLLHOUSE_PUBLIC_URL to the https:// address"
+    yield Finding("public address", not remedy, settings.origin, remedy)
+    remedy = (
+        "" if settings.smtp_url else "set TOLLHOUSE_SMTP_URL and TOLLHOUSE_MAIL_FROM: nobody confirms an address else"
+    )
+    yield Finding("mail", not remedy, "is sent" if settings.smtp_url else "stays in the outbox", remedy)
 
 
 def _folder(data_dir: Path) -> Iterator[Finding]:
@@ -109,7 +121,7 @@ def _database(settings: Config) -> Iterator[Finding]:
                 "" if at_head else "run `tollhouse migrate`",
             )
             if at_head:
-                for check in (_roles, _partitions, _connections):
+                for check in (_roles, _partitions, _connections, _superadmins):
                     yield check(connection)
     except psycopg.Error as error:
         remedy = "check TOLLHOUSE_DATABASE_URL" if settings.database_url else "start `tollhouse up` again"
@@ -155,3 +167,15 @@ def _connections(connection: Connection) -> Finding:
         remedy = "set <VENDOR>_API_KEY or <VENDOR>_BASE_URL at a start, or add one as an operator"
         return Finding("connections", True, f"none for {missing}", remedy)
     return Finding("connections", True, "every provider has one")
+
+
+def _superadmins(connection: Connection) -> Finding:
+    row = connection.execute(
+        """SELECT count(*), count(*) FILTER (WHERE EXISTS (
+               SELECT FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL))
+           FROM person p WHERE superadmin AND suspended_at IS NULL AND erased_at IS NULL"""
+    ).fetchone()
+    assert row is not None
+    count, factored = int(str(row[0])), int(str(row[1]))
+    remedy = "" if factored >= 2 else "have two with a second factor each: one can be lost (`tollhouse superadmin add`)"
+    return Finding("superadmins", True, f"{count}, {factored} with a second factor", remedy)

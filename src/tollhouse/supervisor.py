@@ -227,6 +227,10 @@ def _welcome(config: Config, address: str, keys: Keys) -> str:
             f'curl {address}/v1/chat/completions -H "Authorization: Bearer {keys.demo}" '
             f"-H \"Content-Type: application/json\" -d '{body}'",
         ]
+    lines += [
+        "",
+        f"In a browser: {address}/sign-up. A superadmin's account: tollhouse superadmin add <e-mail>.",
+    ]
     if keys.operator is None and keys.demo is None:
         lines.append("  The keys were shown when the database was first used. A new one: tollhouse key create --help")
     return "\n".join([*lines, "", "Ctrl-C stops it."])

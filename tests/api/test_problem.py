@@ -66,6 +66,9 @@ async def test_a_method_that_a_path_does_not_take_is_a_problem_that_names_those_
     reply = await client.call("DELETE", "/api/credits/balance", key=client.operator_key)
     assert "DELETE" in str(problem(reply, 405, "method_not_allowed")["detail"])
     assert reply.headers["allow"] == "GET"
+    several = await client.call("PUT", "/api/keys", key=client.operator_key)
+    assert several.headers["allow"] == "GET, POST"
+    assert str(problem(several, 405, "method_not_allowed")["detail"]).endswith("it takes GET, POST.")
 
 
 UNCLEAN: list[tuple[bytes, str]] = [

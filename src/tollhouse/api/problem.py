@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.core.errors import BadRequest, NotFound, TollhouseError, Unauthenticated
@@ -25,6 +26,7 @@ BODY_MAX = 1024 * 1024
 ERRORS_SHOWN = 50
 NAME_SHOWN = 80
 log = structlog.get_logger()
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -158,14 +160,22 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     """404 and 405 of the router."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    detail = str(error.detail)
+    detail, headers = str(error.detail), error.headers or {}
     if status == HTTPStatus.NOT_FOUND:
         detail = "There is nothing at this path. /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"This path does not take {request.method}" + (f", it takes {allowed}." if allowed else ".")
+        allowed = _methods_at(request)
+        headers = {"allow": allowed}
+        detail = f"This path does not take {request.method}, it takes {allowed}."
     code = status.phrase.lower().replace(" ", "_")
-    return _render(_id_of(request), status, code, detail, headers=error.headers or {})
+    return _render(_id_of(request), status, code, detail, headers=headers)
+
+
+def _methods_at(request: Request) -> str:
+    """All that the path takes: each of its methods is a route of its own, and the router names the first alone."""
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    found = [one["method"] for one in asked if any(row.matches(one)[0] is Match.FULL for row in request.app.routes)]
+    return ", ".join(found)
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:
