@@ -65,6 +65,11 @@ put("sans-ext.woff2", read("node_modules", FONT, "files", "instrument-sans-latin
 put("app.css", stylesheet(), packageOf("basecoat-css"));
 put("theme.js", text("js", "theme.js"), OWN);
 put("app.js", text("js", "app.js"), OWN);
+put("figures.js", text("js", "figures.js"), OWN);
+put("chat.js", text("js", "chat.js"), OWN);
+put("live.js", text("js", "live.js"), OWN);
+put("playground.js", text("js", "playground.js"), OWN);
+put("picker.js", text("js", "picker.js"), OWN);
 put("basecoat.js", joined(...BASECOAT.map(basecoat)), packageOf("basecoat-css"));
 const htmx = (...parts) => text("node_modules", "htmx.org", "dist", ...parts);
 put("htmx.js", joined(htmx("htmx.min.js"), htmx("ext", "hx-sse.min.js")), packageOf("htmx.org"));

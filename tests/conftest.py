@@ -17,11 +17,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.web.browser import chromium, chromium_address, window
 from tollhouse import migrations
 from tollhouse.core.vault import Keyring
 from tollhouse.embedded import OWNER, SUPERUSER, EmbeddedPostgres
 from tollhouse.flows.connection import Policy
 from tollhouse.flows.seed import SeedInput, seed
+
+__all__ = ["chromium", "chromium_address", "window"]  # fixtures for all tests of pages
 
 SMALL = {"shared_buffers": "32MB", "max_connections": "60", "min_wal_size": "32MB", "max_wal_size": "128MB"}
 TEMPLATE = "seeded_template"

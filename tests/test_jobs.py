@@ -39,8 +39,9 @@ from tollhouse.flows.connection import Policy
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import LEASE, Admit, Release, Renew
 from tollhouse.flows.seed import DEMO_ID
+from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
-from tollhouse.jobs import AT_ONCE, Checks, Jobs
+from tollhouse.jobs import AT_ONCE, Checks, Jobs, Notices
 from tollhouse.store import content, kept_answer
 from tollhouse.store.db import Database
 
@@ -61,6 +62,10 @@ class Office:
     @property
     def checks(self) -> Checks:
         return Checks(self.db, Policy(Keyring(b"a secret"), "test"), self.clock)
+
+    @property
+    def notices(self) -> Notices:
+        return Notices(self.db, Site("https://ai.example.com", "test", Keyring(b"a secret")), self.clock)
 
     async def do(self, run: Run) -> None:
         await run(self.workers[0])
@@ -513,8 +518,8 @@ async def test_the_nightly_proof_reports_what_does_not_hold_and_repairs_nothing(
 
 async def test_each_job_is_in_the_queue_and_runs(office: Office) -> None:
     """By a worker that stops when there is nothing left to do."""
-    app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks)
-    names = {"reap", "catch_up", "check_connections", "do_privacy_tasks", "roll_up", "tidy", "prove", "sweep"}
+    app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks, office.notices)
+    names = {"reap", "catch_up", "check_connections", "do_privacy_tasks", "mail_notices", "roll_up", "tidy", "prove", "sweep"}
     assert {task.task.name for task in app.periodic_registry.periodic_tasks.values()} == names
     async with app.open_async():
         for name in names:
@@ -524,7 +529,7 @@ async def test_each_job_is_in_the_queue_and_runs(office: Office) -> None:
 
 
 async def test_what_a_killed_worker_had_begun_does_not_stay_in_the_queue(office: Office) -> None:
-    app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks)
+    app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks, office.notices)
     async with app.open_async():
         for name in ("reap", "tidy"):
             await app.configure_task(name).defer_async(timestamp=0)

@@ -15,13 +15,16 @@ from tollhouse.api.state import State as ApiState
 from tollhouse.config import Config
 from tollhouse.core.errors import Overloaded
 from tollhouse.flows.auth import Authentication
+from tollhouse.flows.chat import Parts as ChatParts
 from tollhouse.flows.connection import Policy
 from tollhouse.flows.jwks import KeySets
 from tollhouse.flows.jwt import Tokens
 from tollhouse.flows.last_used import LastUsed
+from tollhouse.flows.live import Live
 from tollhouse.flows.oidc import OpenId
 from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
+from tollhouse.flows.writing import Writers
 from tollhouse.gateway import routes
 from tollhouse.gateway.completion import Completions
 from tollhouse.gateway.http import request_id, send_json, send_refusal
@@ -29,6 +32,7 @@ from tollhouse.gateway.keeper import Keeper
 from tollhouse.gateway.providers import Providers
 from tollhouse.gateway.pump import Pumps
 from tollhouse.gateway.state import State as GatewayState
+from tollhouse.gateway.talk import Talks
 from tollhouse.outside.fetch import Fetcher
 from tollhouse.store import revision
 from tollhouse.store.db import Database
@@ -51,6 +55,7 @@ class App:
         self._web: ASGIApp | None = None
         self._db: Database | None = None
         self._pumps: Pumps | None = None
+        self._live: Live | None = None
         self._parts = AsyncExitStack()  # what was opened, closed in reverse
         self._drain: asyncio.Task[None] | None = None
 
@@ -77,6 +82,8 @@ class App:
     def drain(self) -> None:
         """Readiness off, no new calls. What runs may go on for the grace period, then it is settled as it stands."""
         self._draining = True
+        if self._live is not None:
+            self._live.drain()
         if self._pumps is not None and self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self._pumps.close(GRACE_S), name="drain")
 
@@ -112,12 +119,14 @@ class App:
         self._parts.push_async_callback(providers.close)
         self._pumps = Pumps(teller, providers, Keeper(db, clock))
         self._parts.push_async_callback(self._pumps.close, 0.0)
+        self._live = live = Live(config.database_url)
+        self._parts.push_async_callback(live.close)
         fetcher = Fetcher()
         self._parts.push_async_callback(fetcher.close)
         tokens = Tokens(db, KeySets(fetcher), policy, clock)
         site = Site(
             config.origin, mode, keyring, config.sign_up, sends_mail=config.smtp_url is not None,
-            security_contact=config.security_contact,
+            security_contact=config.security_contact, name=config.brand_name, hue=config.brand_hue, mark=config.mark(),
         )  # fmt: skip
         open_id = OpenId(db, site, policy, tokens.key_sets, clock)
         last_used = LastUsed(db)
@@ -129,7 +138,10 @@ class App:
         )
         complete = Completions(self._pumps, clock).complete
         self._api = api.build(ApiState(db, teller, authentication, policy, clock, complete, tokens, site))
-        self._web = web.build(WebState(db, teller, site, clock, policy, tokens.key_sets, open_id))
+        talk, writers = Talks(self._pumps, clock, mode), Writers(db, clock, live.tell)
+        self._parts.push_async_callback(writers.close)
+        chat = ChatParts(db, talk, clock, writers)
+        self._web = web.build(WebState(db, teller, site, clock, policy, tokens.key_sets, open_id, live, talk, chat))
         spare_the_collector()
 
     async def _healthz(self, send: Send) -> None:

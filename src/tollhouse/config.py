@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tollhouse.core.brand import NAME_MAX, check_mark
 from tollhouse.core.vault import Keyring
 from tollhouse.trouble import Trouble
 
@@ -34,6 +35,8 @@ EXPECTED = {
     "body_max_bytes": f"a number of bytes from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}",
     "log_level": "debug, info, warning or error",
     "sign_up": "open or invited",
+    "brand_name": f"one line of at most {NAME_MAX} characters",
+    "brand_hue": "a number from 0 to 360",
 }
 
 
@@ -94,6 +97,9 @@ class Config(BaseSettings):
     mail_from: str = "Tollhouse <tollhouse@localhost>"
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()  # networks whose X-Forwarded-For is believed
     security_contact: str = ""  # of whom to tell about a hole: a mail address or a page; empty: nobody is named
+    brand_name: str = Field(default="Tollhouse", max_length=NAME_MAX)  # how pages and mail call this installation
+    brand_hue: int | None = Field(default=None, ge=0, le=360)  # of the accent colour; None: ours
+    brand_mark: Path | None = None  # an SVG file; None: our mark
     connections_per_address: int = Field(default=1000, ge=1)  # of one process; proxies and loopback are exempt
 
     @field_validator("mode", "log_level", "sign_up", mode="before")
@@ -185,6 +191,14 @@ class Config(BaseSettings):
             raise ValueError("must be a mail address or a page, such as https://example.com/security")
         return f"mailto:{address}"
 
+    @field_validator("brand_name")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        value = value.strip()
+        if not value or not value.isprintable():
+            raise ValueError("must be a name in one line, such as Mill AI")
+        return value
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _are_named(cls, value: object) -> object:
@@ -218,6 +232,19 @@ class Config(BaseSettings):
             self.secret_key.get_secret_value().encode(),
             tuple(secret.get_secret_value().encode() for secret in self.previous_secret_keys),
         )
+
+    def mark(self) -> bytes:
+        """The operator's mark; empty for ours. Raises ConfigError for a file that cannot be read, or is no mark."""
+        if self.brand_mark is None:
+            return b""
+        try:
+            data = self.brand_mark.read_bytes()
+            check_mark(data)
+        except OSError as error:
+            raise ConfigError([f"TOLLHOUSE_BRAND_MARK: {self.brand_mark} can't be read ({error.strerror})."]) from error
+        except ValueError as error:
+            raise ConfigError([f"TOLLHOUSE_BRAND_MARK: {self.brand_mark} {error}."]) from error
+        return data
 
     def vendor_connections(self, environ: Mapping[str, str]) -> list[VendorConnection]:
         """The vendors that `environ` names by `<VENDOR>_API_KEY` or `<VENDOR>_BASE_URL`, in a fixed order.
@@ -272,8 +299,9 @@ def read() -> Config:
 def load() -> Config:
     """Like `read`, and in test mode without a secret key, takes the one kept in the data directory, made on first use.
 
-    Raises ConfigError, also when the data directory can't be written."""
+    Raises ConfigError, also when the data directory can't be written, and when the mark is none."""
     config = read()
+    config.mark()
     if config.secret_key.get_secret_value():
         return config
     return config.model_copy(update={"secret_key": SecretStr(_kept_secret(config.data_dir))})

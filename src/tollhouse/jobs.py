@@ -15,13 +15,14 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from tollhouse.config import Config
-from tollhouse.flows import mail
+from tollhouse.flows import mail, notice
 from tollhouse.flows.connection import Policy, check
 from tollhouse.flows.erasure import erase
 from tollhouse.flows.export import export
 from tollhouse.flows.govern import prove_ledger
 from tollhouse.flows.operation import AnyOperation, CatchUp, Reap
 from tollhouse.flows.order import Order
+from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
 from tollhouse.outside.mail import MailServer
 from tollhouse.store import (
@@ -186,6 +187,18 @@ class Checks:
         return Checked(endpoint.organization_id, endpoint.id, self._clock(), error, tried.duration_ms)
 
 
+class Notices:
+    """Writes to those who see to an organisation's credits."""
+
+    def __init__(self, db: Database, site: Site, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._site = site
+        self._clock = clock
+
+    async def mail_notices(self, timestamp: int) -> None:
+        await notice.write_mail(self._db, self._site, self._clock())
+
+
 class Post:
     """Hands in at the mail server what was written."""
 
@@ -198,7 +211,7 @@ class Post:
         await mail.send_due(self._db, self._server, self._clock)
 
 
-def build(config: Config, jobs: Jobs, checks: Checks, post: Post | None = None) -> App:
+def build(config: Config, jobs: Jobs, checks: Checks, notices: Notices, post: Post | None = None) -> App:
     """The queue with its periodic jobs. The last of six cron fields is the second. Without `post` mail stays where it
     is."""
     assert config.database_url is not None
@@ -211,6 +224,7 @@ def build(config: Config, jobs: Jobs, checks: Checks, post: Post | None = None) 
         ("catch_up", "* * * * *", jobs.catch_up),
         ("check_connections", "* * * * *", checks.check_connections),
         ("do_privacy_tasks", "* * * * *", jobs.do_privacy_tasks),
+        ("mail_notices", "* * * * *", notices.mail_notices),
         ("tidy", "17 * * * *", jobs.tidy),
         ("roll_up", "12 * * * *", jobs.roll_up),
         ("prove", "40 3 * * *", jobs.prove),
@@ -255,7 +269,8 @@ async def run(config: Config, clock: Callable[[], datetime]) -> None:
     post = None
     if config.smtp_url is not None:
         post = Post(db, MailServer.of(config.smtp_url.get_secret_value(), config.mail_from), clock)
-    app = build(config, Jobs(db, teller, clock), checks, post)
+    notices = Notices(db, Site(config.origin, config.mode, config.keyring(), name=config.brand_name), clock)
+    app = build(config, Jobs(db, teller, clock), checks, notices, post)
     try:
         async with app.open_async():
             await app.run_worker_async(concurrency=4, delete_jobs="successful", shutdown_graceful_timeout=5)

@@ -209,9 +209,9 @@ def test_a_window_of_credits_takes_what_the_call_reserves_of_them_and_one_of_tok
 def test_the_room_for_credits_is_that_of_the_tightest_limit_and_may_be_below_zero() -> None:
     windows = Windows()
     wide, tight, counting = take("credits", None, 100), take("credits", None, 30, "month"), take("credits", None, None)
-    assert windows.room_micros([take("tokens", None, 5), counting]) is None
-    assert windows.room_micros([wide, tight]) == 30
+    assert windows.room([take("tokens", None, 5), counting], "credits") is None
+    assert windows.room([wide, tight], "credits") == 30
     windows.reserve([tight], 0, 20)
-    assert windows.room_micros([wide, tight]) == 10
+    assert windows.room([wide, tight], "credits") == 10
     windows.settle(tight.counter.window_id, 20, 45)
-    assert windows.room_micros([wide, tight]) == -15
+    assert windows.room([wide, tight], "credits") == -15

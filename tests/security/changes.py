@@ -24,6 +24,7 @@ UNTOLD_TABLES = {
     "credit_balance": "the sum of the grants, whose changes are told",
     "request_rate": "a counter",
     "quota_window": "a counter",
+    "notice_read": "what somebody has put away for themself",
 }
 # Of tables that are told of, what is not: (table, verb, the columns alone).
 UNTOLD_CHANGES = {

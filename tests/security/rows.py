@@ -25,6 +25,8 @@ _BY_NAME: dict[str, Any] = {
     "request.finished_at": "2026-01-01T00:00:00Z",
     "usage_limit.scope": "organization",
     "usage_event.origin": "provider", "idempotency.status": 200, "idempotency.response": "{}",
+    "assistant.kind": "persona", "assistant.person_id": None, "own_model.person_id": None, "own_model.protocol": "openai",
+    "message.author": "person", "message.state": "done",
     "connection.priority": 0, "remaining_micros": 1,
     "reserved_micros": 0, "usage_event.cached_input_tokens": 0, "usage_event.cache_write_tokens": 0,
 }  # fmt: skip

@@ -44,6 +44,7 @@ CHANGE_NOTHING = {
     "POST /api/operator/identity-providers/{provider_id}/test": "looks at the provider's description",
     "POST /v1/messages/count_tokens": "counts",
     "POST /design": "shows a form",
+    "POST /language": "changes nothing but how pages look to the one who asks",
 }
 
 

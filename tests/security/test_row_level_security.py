@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -28,11 +29,13 @@ PRIVILEGES = {
     WEB: {
         "S": f"""{_CATALOGUE} api_key attempt connection_health credit_balance credit_grant credit_transaction end_user
             entitlement idempotency identity_provider invitation jwt_issuer member notice organization person
-            quota_window request request_rate reservation usage_day usage_event usage_limit""",
+            quota_window request request_rate reservation usage_day usage_day_done usage_event usage_limit""",
         "I": "mail",
-        "SI": "audit privacy_task",
-        "SIU": "one_time_token",
-        "SIUD": "connection kept_answer linked_identity password recovery_code request_content session throttle totp",
+        "SI": "assistant_use audit notice_read privacy_task",
+        "SID": "document passage",
+        "SIU": "assistant one_time_token preference",
+        "SIUD": """assistant_setting connection conversation kept_answer linked_identity message own_model password
+            persona_override recovery_code request_content session throttle totp""",
     },
     TELLER: {
         "S": f"{_CATALOGUE} api_key connection entitlement jwt_issuer member organization usage_limit",
@@ -41,25 +44,27 @@ PRIVILEGES = {
         "SIUD": "idempotency",
     },
     WORKER: {
-        "S": f"{_CATALOGUE} connection credit_balance notice organization reservation usage_event",
-        "SD": "idempotency invitation kept_answer one_time_token request_content session throttle",
+        "S": f"{_CATALOGUE} connection credit_balance member notice organization preference reservation usage_event",
+        "SD": "conversation idempotency invitation kept_answer one_time_token request_content session throttle",
         "SID": "usage_day",
         "SIU": "connection_health usage_day_done",
         "SIUD": "mail",
         "SU": "privacy_task",
+        "SUD": "message",
     },
     OPERATOR: {
         "IUD": "password recovery_code totp",
         "S": "alembic_version catalogue_version connection_health usage_day usage_day_done",
-        "SD": "kept_answer request_content",
+        "SD": "conversation kept_answer message notice_read request_content",
+        "SUD": "own_model",
         "SI": "audit credit_transaction notice usage_event",
         "SID": "idempotency mail",
-        "SIU": """api_key attempt capability credit_balance credit_grant end_user entitlement model model_price
+        "SIU": """api_key assistant_use attempt capability credit_balance credit_grant end_user entitlement model model_price
             organization person plan privacy_task provider quality_level quota_window rate_card request request_rate
             reservation topup_package usage_limit""",
-        "SIUD": """connection experiment experiment_arm identity_provider invitation jwt_issuer linked_identity member
-            one_time_token plan_capability plan_capability_model plan_capability_quality rate_card_multiplier
-            session""",
+        "SIUD": """assistant assistant_setting connection document experiment experiment_arm identity_provider
+            invitation jwt_issuer linked_identity member one_time_token passage persona_override plan_capability
+            plan_capability_model plan_capability_quality preference rate_card_multiplier session""",
     },
 }
 # Where the right is to some columns alone.
@@ -69,16 +74,25 @@ COLUMNS = {
     (OPERATOR, "totp", "SELECT"): "confirmed_at created_at person_id",
     (TELLER, "organization", "UPDATE"): "pending_plan_id plan_id",
     (TELLER, "person", "SELECT"): "erased_at id suspended_at",
-    (WEB, "organization", "UPDATE"): "cache_ttl_s retention_days stores_content",
-    (WEB, "person", "UPDATE"): "email email_verified_at name",
+    (WEB, "assistant_use", "UPDATE"): "rating",
+    (WEB, "organization", "UPDATE"): "cache_ttl_s chat_retention_days retention_days stores_content",
+    (WEB, "person", "UPDATE"): "email email_verified_at language name",
     (WORKER, "api_key", "SELECT"): "expires_at id last_used_at organization_id revoked_at",
     (WORKER, "api_key", "UPDATE"): "last_used_at",
+    (WORKER, "notice", "UPDATE"): "mailed_at",
+    (WORKER, "person", "SELECT"): "email email_verified_at erased_at id suspended_at",
 }
 # Tables of nobody in particular: the catalogue, who may sign people in, what throttles, mail (which no page reads).
 OF_NOBODY = {*_CATALOGUE.split(), "identity_provider", "mail", "throttle", "usage_day_done"}
+# One person's in one organisation, and nobody else's there.
+OF_MEMBERS = {"conversation", "message", "notice_read"}
+# The platform's rows of these are everybody's to read.
+OF_PLATFORM = {"assistant", "document", "passage"}
 OF_PEOPLE = {"password", "totp", "recovery_code", "linked_identity", "session", "one_time_token"}
 TENANT = "(organization_id = ( SELECT app_organization() AS app_organization))"
 SELF = "(person_id = ( SELECT app_person() AS app_person))"
+BOTH = f"({TENANT} AND {SELF})"
+PLATFORM = "00000000-0000-0000-0000-000000000000"
 # Unique beyond one organisation or person: digests that nobody can guess, one person's subject at a provider, and the
 # pair that has to lead to one organisation.
 UNIQUE_OVERALL = {
@@ -130,6 +144,13 @@ def refused(connection: Connection[Any], statement: sql.Composed, *parameters: A
             return None if done.rowcount else "no row"
     except InsufficientPrivilege as error:
         return str(error)
+
+
+def keys_of(table: str) -> set[str]:
+    """The columns that say whose a row is."""
+    if table in OF_MEMBERS:
+        return {"organization_id", "person_id"}
+    return {"person_id"} if table in OF_PEOPLE else {"organization_id"}
 
 
 def readable(role: str) -> list[str]:
@@ -236,8 +257,11 @@ def test_what_pages_see_is_bound_to_the_context_and_asked_once_per_statement(url
             assert (using, check) == (TENANT.replace("organization_id", "id"),) * 2
         elif table == "person":
             assert using.count("( SELECT app_") == 2 and check == SELF.replace("person_id", "id")
+        elif table in OF_PLATFORM:
+            assert PLATFORM in using and "( SELECT app_organization()" in using and check == TENANT, table
         else:
-            assert (using, check) == ((SELF if table in OF_PEOPLE else TENANT),) * 2, table
+            whose = BOTH if table in OF_MEMBERS else SELF if table in OF_PEOPLE else TENANT
+            assert (using, check) == (whose, whose), table
 
 
 def test_policies_that_let_everything_through_are_of_roles_without_a_tenant(url: str) -> None:
@@ -268,7 +292,7 @@ def test_a_row_refers_to_no_row_of_another_organisation(url: str) -> None:
     links = [text for table, other, text in found if table in tenants and other in tenants]
     assert links
     assert all(text.startswith("FOREIGN KEY (organization_id, ") for text in links), links
-    assert all("REFERENCES connection(organization_id, " in text for text in links), links
+    assert all(re.search(r"REFERENCES \w+\(organization_id, ", text) for text in links), links
 
 
 def test_there_is_no_view_that_would_look_with_its_owners_eyes(url: str) -> None:
@@ -312,7 +336,9 @@ def test_every_table_holds_rows_of_both(url: str) -> None:
 def test_without_a_context_nothing_of_anybody_is_seen(url: str) -> None:
     with acting(url, WEB) as connection:
         for table in readable(WEB):
-            if table not in OF_NOBODY:
+            if table in OF_PLATFORM:
+                assert {row["organization_id"] for row in seen(connection, table)} <= {PLATFORM}, table
+            elif table not in OF_NOBODY:
                 assert seen(connection, table) == [], table
 
 
@@ -337,6 +363,21 @@ def test_a_person_sees_how_nobody_else_signs_in(url: str) -> None:
             assert seen(connection, table) == [], table
 
 
+def test_what_is_one_members_alone_no_other_member_sees(url: str) -> None:
+    """Person B belongs to organisation A too; neither that, nor A's own context, nor A's person elsewhere is enough."""
+    contexts = ((A, PERSON_B), (A, None), (None, PERSON_A), (B, PERSON_A))
+    for organization, person in contexts:
+        with acting(url, WEB, organization=organization, person=person) as connection:
+            for table in OF_MEMBERS:
+                assert seen(connection, table) == [], (table, organization, person)
+                if table in ("conversation", "message"):
+                    for verb in ("DELETE FROM {}", "UPDATE {} SET person_id = person_id"):
+                        change = sql.SQL(verb).format(sql.Identifier(table))
+                        assert refused(connection, change) is not None, (table, verb)
+    with acting(url, WEB, organization=A, person=PERSON_A) as connection:
+        assert all(seen(connection, table) for table in OF_MEMBERS)
+
+
 def test_a_context_that_is_no_id_opens_nothing(url: str) -> None:
     for said in ("", "*", "%", "null", f"{A} or true", "{}"):
         with acting(url, WEB) as connection:
@@ -351,8 +392,7 @@ def test_no_row_is_moved_to_another_organisation_or_person(url: str) -> None:
     with acting(url, WEB, organization=A, person=PERSON_A) as connection:
         for column, other in (("organization_id", B), ("person_id", PERSON_B)):
             for table in sorted(tables_with(connection, column)):
-                key = "person_id" if table in OF_PEOPLE else "organization_id"
-                if column != key:
+                if column not in keys_of(table):
                     continue
                 move = sql.SQL("UPDATE {} SET {} = %s").format(sql.Identifier(table), sql.Identifier(column))
                 assert refused(connection, move, other) is not None, table
@@ -363,7 +403,7 @@ def test_no_row_is_written_for_another_organisation_or_person(url: str) -> None:
     with acting(url, WEB, organization=A, person=PERSON_A) as connection:
         for column, other in (("organization_id", B), ("person_id", PERSON_B)):
             for table in sorted(tables_with(connection, column)):
-                if column != ("person_id" if table in OF_PEOPLE else "organization_id"):
+                if column not in keys_of(table):
                     continue
                 names = [
                     row[0]

@@ -3,10 +3,14 @@ security policy forbids. Tests that use these fixtures are left out where no Chr
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urljoin
 
@@ -25,18 +29,47 @@ _NO_FAULT = "Failed to load resource: the server responded with a status of 4"
 Window = Callable[..., Awaitable[Page]]
 
 
-@pytest_asyncio.fixture
-async def chromium() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="session")
+def chromium_address() -> Iterator[str]:
+    """One Chromium for all tests of this process: it takes as long to start as many a test. A thread keeps it, with a
+    loop that outlives those of the tests."""
     if not Path(CHROMIUM).exists():
         pytest.skip("no Chromium: install the package chromium, or name one in TOLLHOUSE_CHROMIUM")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--disable-dev-shm-usage", "--disable-gpu"]
-        )
-        try:
-            yield browser
-        finally:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    started: Future[Callable[[], object]] = Future()
+    keeper = Thread(target=lambda: asyncio.run(_keep_chromium(port, started)))
+    keeper.start()
+    end = started.result(60)
+    yield f"http://127.0.0.1:{port}"
+    end()
+    keeper.join()
+
+
+async def _keep_chromium(port: int, started: Future[Callable[[], object]]) -> None:
+    """Runs it until what `started` then holds is called."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    options = ["--disable-dev-shm-usage", "--disable-gpu", f"--remote-debugging-port={port}"]
+    try:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+            started.set_result(lambda: loop.call_soon_threadsafe(ended.set))
+            await ended.wait()
             await browser.close()
+    except Exception as problem:
+        if started.done():
+            raise
+        started.set_exception(problem)
+
+
+@pytest_asyncio.fixture
+async def chromium(chromium_address: str) -> AsyncIterator[Browser]:
+    """What is opened in it is closed after the test."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(chromium_address)
+        yield browser
+        await browser.close()
 
 
 @pytest_asyncio.fixture

@@ -21,8 +21,10 @@ from tollhouse import web
 from tollhouse.core.access import Role
 from tollhouse.core.vault import Keyring
 from tollhouse.flows import session
+from tollhouse.flows.chat import Parts
 from tollhouse.flows.connection import Policy
 from tollhouse.flows.jwks import KeySets
+from tollhouse.flows.live import Live
 from tollhouse.flows.oidc import OpenId
 from tollhouse.flows.order import Order
 from tollhouse.flows.organization import New
@@ -30,6 +32,11 @@ from tollhouse.flows.organization import make as make_organization
 from tollhouse.flows.sign_up import make
 from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
+from tollhouse.flows.writing import Writers
+from tollhouse.gateway.keeper import Keeper
+from tollhouse.gateway.providers import Providers
+from tollhouse.gateway.pump import Pumps
+from tollhouse.gateway.talk import Talks
 from tollhouse.listener import listen
 from tollhouse.outside.fetch import Fetcher
 from tollhouse.store import member as members
@@ -141,14 +148,23 @@ async def serving(
     await db.open()
     fetcher = Fetcher()
     policy, key_sets = Policy(site.keyring, site.mode, allow_private), KeySets(fetcher)
+    live = Live(database_url)
+    teller = Teller(database_url, "test", clock)
+    await teller.open()
+    providers = Providers(policy)
+    pumps = Pumps(teller, providers, Keeper(db, clock))
+    talk, writers = Talks(pumps, clock, "test"), Writers(db, clock, live.tell)
     state = State(
         db,
-        Teller(database_url, "test", clock),
+        teller,
         site,
         clock,
         policy,
         key_sets,
         OpenId(db, site, policy, key_sets, clock),
+        live,
+        talk,
+        Parts(db, talk, clock, writers),
     )
     app = web.build(state) if table is None else web.application(state, table)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
@@ -157,8 +173,14 @@ async def serving(
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
             yield Place(url, database_url, site, db, client)
     finally:
+        live.drain()
         server.should_exit = True
         await task
+        await live.close()
+        await writers.close()
+        await pumps.close(0)
+        await providers.close()
+        await teller.close()
         listener.close()  # uvicorn leaves it open when it ends before it has begun
         await fetcher.close()
         await db.close()

@@ -15,6 +15,7 @@ from tollhouse.web.asset import Assets
 from tollhouse.web.page import TEMPLATES, Pages
 
 ALL = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.html"))
+SYNTAX = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
 FORBIDDEN = {
     "an inline style": r"\bstyle\s*=",
     "an inline handler": r"\son[a-z]+\s*=",
@@ -63,7 +64,7 @@ def test_the_rules_find_what_they_are_for(what: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_only_literals_go_unescaped(name: str) -> None:
-    tree = Environment(autoescape=True).parse((TEMPLATES / name).read_text())
+    tree = SYNTAX.parse((TEMPLATES / name).read_text())
     for filtered in tree.find_all(nodes.Filter):
         if filtered.name == "safe":
             assert isinstance(filtered.node, nodes.Const | nodes.CondExpr), f"{name}:{filtered.lineno}"
@@ -87,7 +88,7 @@ def test_every_form_that_posts_brings_the_token(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_templates_name_only_icons_parts_and_templates_that_are_there(name: str, pages: Pages) -> None:
-    tree = Environment(autoescape=True).parse((TEMPLATES / name).read_text())
+    tree = SYNTAX.parse((TEMPLATES / name).read_text())
     parts = set(re.findall(r"{% macro (\w+)", (TEMPLATES / "ui.html").read_text()))
     for call in tree.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == "icon" and isinstance(call.args[0], nodes.Const):

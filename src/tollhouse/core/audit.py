@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from tollhouse.core import sheet
+
 # What comes back from a JSON column as it went in. No fractions: amounts are integers of their unit, or strings.
 Detail = str | int | bool | None | Sequence["Detail"] | Mapping[str, "Detail"]
 START = b""  # the hash before the first row
@@ -143,8 +145,6 @@ class Chain:
 COLUMNS = (
     "seq", "at", "actor", "action", "object_type", "object_id", "details", "address", "previous_hash", "hash",
 )  # fmt: skip
-# With what a spreadsheet begins to reckon.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +165,10 @@ def csv_head() -> str:
 
 
 def as_csv_line(row: Row) -> str:
-    """Every cell is quoted, and one that a spreadsheet would take for a formula begins with an apostrophe."""
+    """As core/sheet.py writes them."""
     exported = _exported(row)
     exported["details"] = json.dumps(exported["details"], ensure_ascii=False)
-    return ",".join(_cell(exported[name]) for name in COLUMNS) + "\r\n"
+    return sheet.line(exported[name] for name in COLUMNS)
 
 
 def _exported(row: Row) -> dict[str, Any]:
@@ -184,10 +184,3 @@ def _exported(row: Row) -> dict[str, Any]:
         "previous_hash": row.previous_hash.hex(),
         "hash": row.hash.hex(),
     }
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    if text.startswith(_FORMULA):
-        text = "'" + text
-    return '"' + text.replace('"', '""') + '"'

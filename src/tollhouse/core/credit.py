@@ -88,6 +88,25 @@ class Balance:
     def held_micros(self) -> int:
         return self.reserved_micros + self.overdraft_reserved_micros
 
+    @property
+    def left(self) -> "Left":
+        return Left(self.spendable_micros, self.allocated_micros)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the next call may take at most, where so much is given each period."""
+
+    spendable_micros: int
+    allocated_micros: int
+
+    @property
+    def level(self) -> Literal["none", "low", "ok"]:
+        """Low is less than a fifth of what is given each period."""
+        if self.spendable_micros <= 0:
+            return "none"
+        return "low" if self.spendable_micros * 5 < self.allocated_micros else "ok"
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:

@@ -113,7 +113,7 @@ def _permitted(model_id: str, facts: Facts) -> bool:
 
 def _estimate(ask: Ask, facts: Facts) -> int | None:
     """What it would take if nothing were in the way; None when that cannot be said either."""
-    catalogue, charged = facts.catalogue, ask.channel in facts.plan.charged_channels
+    catalogue, charged = facts.catalogue, facts.charges(ask)
     match ask.want:
         case CreditsWant(amount):
             return amount if charged else 0

@@ -1,4 +1,5 @@
-"""What is written to people about how they sign in: plain text, each with one thing to do."""
+"""What is written to people about how they sign in and what their organisation runs out of: plain text, each with one
+thing to do."""
 
 from dataclasses import dataclass
 
@@ -123,3 +124,22 @@ def identity_linked(site: str, provider: str, reset: str) -> Letter:
 
 {_TELL.format(link=reset)}"""
     return Letter("identity_linked", f"{provider} was linked at {site}", body)
+
+
+def credits_low(site: str, organization: str, left: str, credits: str, settings: str) -> Letter:
+    body = f"""The credits of {organization} at {site} run low: {left} are left, less than a fifth of the month's.
+
+What they went for, and when new ones come: {credits}
+
+You get this as an owner or admin. To have no such mail: {settings}"""
+    return Letter("credits_low", f"{organization}: credits run low", body)
+
+
+def credits_depleted(site: str, organization: str, left: str, credits: str, settings: str) -> Letter:
+    body = f"""The credits of {organization} at {site} are as good as used up: {left} are left. Calls that cost more are
+refused until new ones come.
+
+What can be done, and when new ones come: {credits}
+
+You get this as an owner or admin. To have no such mail: {settings}"""
+    return Letter("credits_depleted", f"{organization}: no credits left", body)

@@ -1,5 +1,5 @@
-"""Which counters and rates an ask touches, with which maximum: those of the plan, of the model, of the capability, and
-of the organisation's own rules."""
+"""Which counters and rates an ask touches, with which maximum: those of the plan, of the model, of the capability, of
+the organisation's own rules, and of those that come with the ask."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +96,7 @@ def takes_of(ask: Ask, facts: Facts) -> Takes:
         case CapabilityWant(capability_id):
             return _with_rules(_capability_takes(ask, capability_id, facts), ask, facts, None)
         case CreditsWant():
-            return _with_rules(Takes((), ()), ask, facts, None) if facts.rules else Takes((), ())
+            return _with_rules(Takes((), ()), ask, facts, None) if facts.rules_of(ask) else Takes((), ())
 
 
 def takes_of_model(ask: Ask, model: Model, facts: Facts) -> Takes:
@@ -113,7 +113,7 @@ def _takes_of_call(ask: Ask, want: CallWant, model: Model, facts: Facts, choice:
     most = plan.daily_messages, model.daily_messages, plan.monthly_tokens, model.trial_messages
     whose = ask.organization_id, ask.subject_id, model.id, model.tier, start_of("day", facts.now)
     takes = Takes(_call_takes(whose, most[:3] if unlocked(model, facts, want.model_id) else most), (), choice)
-    return _with_rules(takes, ask, facts, model.id) if facts.rules else takes
+    return _with_rules(takes, ask, facts, model.id) if facts.rules_of(ask) else takes
 
 
 _CALL_SCOPES = "user", "user", "organization", "user"
@@ -143,8 +143,9 @@ def _capability_takes(ask: Ask, capability_id: str, facts: Facts) -> Takes:
 
 
 def _with_rules(takes: Takes, ask: Ask, facts: Facts, called: str | None) -> Takes:
-    """And the organisation's own rules that bind this ask, which calls this model or is no call. Messages are calls of
-    models, and a minute of them is a rate; whatever is charged counts as credits, plain credits as nothing else."""
+    """And the rules, of the organisation or the ask's own, that bind this ask, which calls this model or is no call.
+    Messages are calls of models, and a minute of them is a rate; whatever is charged counts as credits, plain credits
+    as nothing else."""
     windows, rates = [*takes.windows], [*takes.rates]
     for rule, subject_id in _binding(ask, facts, called):
         if rule.meter == "messages" and rule.period == "minute":
@@ -164,7 +165,7 @@ def _binding(ask: Ask, facts: Facts, called: str | None) -> Iterator[tuple[Rule,
         key_id = facts.key.counts_as
     whose = {"organization": ask.organization_id, "person": person, "key": key_id}
     plain = isinstance(ask.want, CreditsWant)
-    for rule in facts.rules:
+    for rule in facts.rules_of(ask):
         subject_id = whose[rule.scope]
         if subject_id is None or (rule.model_id is not None and rule.model_id != called):
             continue

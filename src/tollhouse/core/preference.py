@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+ABOUT_MAX = 2_000  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Preferences:

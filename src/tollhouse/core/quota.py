@@ -112,11 +112,12 @@ class Windows:
             if used + reserved + take.of(tokens, micros) > maximum:
                 raise _refusal(take, maximum, used, reserved)
 
-    def room_micros(self, takes: Iterable[Take]) -> int | None:
-        """What the tightest limit of credits among these leaves, below zero when it was passed; None: none limits."""
+    def room(self, takes: Iterable[Take], meter: Meter) -> int | None:
+        """What the tightest limit of this meter among these leaves, below zero when it was passed; None: none limits.
+        Of credits in micro-credits."""
         found: int | None = None
         for take in takes:
-            if take.counter.meter == "credits" and take.maximum is not None:
+            if take.counter.meter == meter and take.maximum is not None:
                 window = self.by_id.get(take.counter.window_id)
                 left = take.maximum - (window.used + window.reserved if window else 0)
                 found = left if found is None else min(found, left)

@@ -37,7 +37,8 @@ class Impersonator:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """Somebody who is signed in, and the organisation that is chosen. `token` is the cookie."""
+    """Somebody who is signed in, and the organisation that is chosen. `token` is the cookie; `language` the code of
+    the one that they chose for pages, None: as their browser asks."""
 
     id: UUID
     token: str = field(repr=False)
@@ -61,6 +62,7 @@ class Signed:
     second_factor: bool
     must_add_second_factor: bool
     impersonator: Impersonator | None
+    language: str | None = None
 
     @property
     def actor(self) -> str:

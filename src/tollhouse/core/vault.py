@@ -1,7 +1,7 @@
-"""Secrets of others at rest, such as providers' keys: AES-256-GCM, each under a data key of its own, bound to its row.
+"""Secrets of others at rest, such as providers' keys: AES-256-GCM, each under a data key of its own, bound to a row.
 
-A sealed text is one byte of version, 12 random bytes, then the ciphertext with its tag of 16 bytes. The random bytes are
-the nonce, and with the installation's secret they give the data key, which is stored nowhere: it opens this text alone.
+A sealed text is one byte of version, 12 random bytes, then the ciphertext with its tag of 16 bytes. The random bytes
+are the nonce, and with the installation's secret they give the data key, stored nowhere: it opens this text alone.
 Version 1 had one key for all; what was sealed so still opens. A sealed text does not say under which secret it was
 sealed: whoever opens it tries those that the installation has, and only the right one fits.
 """

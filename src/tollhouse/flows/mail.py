@@ -15,7 +15,7 @@ from tollhouse.flows.audit import record
 from tollhouse.flows.order import Order
 from tollhouse.outside.mail import Letter, MailServer, NotSent
 from tollhouse.store import mail
-from tollhouse.store.db import Database, OperatorTx, PersonTx, TenantTx
+from tollhouse.store.db import Database, OperatorTx, PersonTx, TenantTx, WorkerTx
 from tollhouse.store.mail import Posted
 
 SUBJECT_MAX = 200
@@ -37,7 +37,12 @@ _UNFIT_IN_BODY = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 async def write(
-    tx: OperatorTx | TenantTx | PersonTx, recipient: str, kind: str, subject: str, body: str, now: datetime
+    tx: OperatorTx | TenantTx | PersonTx | WorkerTx,
+    recipient: str,
+    kind: str,
+    subject: str,
+    body: str,
+    now: datetime,
 ) -> None:
     """One mail to one address, when the transaction commits. `kind` is a word for whoever looks into the outbox, such
     as "reset_password"; `body` is plain text. Names that people chose may stand in subject and body: what no header may

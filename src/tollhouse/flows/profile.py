@@ -32,6 +32,14 @@ async def rename(db: Database, order: Order, signed: Signed, name: str) -> None:
         await record_own(tx, order, "person.renamed", ("person", str(signed.person_id)), {})
 
 
+async def choose_language(db: Database, signed: Signed, code: str | None) -> None:
+    """The language in which pages are shown to the person from then on, in every browser; None: as each asks. Nobody
+    is told: it changes nothing but how pages look to them."""
+    check_own(signed)
+    async with db.person(signed.person_id) as tx:
+        await store.set_language(tx, code)
+
+
 async def request_email(db: Database, site: Site, order: Order, signed: Signed, email: str) -> None:
     """Sends a link to the new address; the present one stays until it was opened. Whether somebody has the address
     already is told to its owner alone."""

@@ -18,7 +18,7 @@ from tollhouse.core.vault import Keyring
 from tollhouse.flows import fund
 from tollhouse.flows.connection import Policy
 from tollhouse.outside.address import check_base_url
-from tollhouse.seed import capabilities, models, plans
+from tollhouse.seed import assistants, capabilities, models, plans
 from tollhouse.store import catalogue
 from tollhouse.store import key as keys
 from tollhouse.store import organization as organizations
@@ -73,6 +73,7 @@ async def seed(url: str, given: SeedInput, now: datetime) -> Seeded:
             await store.begin(tx)
             changed = await _catalogue(tx)
             changed |= await _platform(tx, now)
+            changed |= await _assistants(tx, now)
             operator_key = await _operator_key(tx, given, now)
             demo_key = await _demo(tx, given, now) if given.policy.mode == "test" else None
             changed |= await _connections(tx, given, now)
@@ -132,6 +133,17 @@ async def _platform(tx: OperatorTx, now: datetime) -> bool:
         return False
     await _found(tx, PLATFORM_ID, "Platform", "platform", PLATFORM_PLAN, now)
     return True
+
+
+async def _assistants(tx: OperatorTx, now: datetime) -> bool:
+    """Each comes with what it knows; one that is there already keeps what operators made of it."""
+    missing = await store.missing_assistants(tx, assistants.ASSISTANTS)
+    if missing:
+        await store.insert_assistants(tx, missing, now)
+    for one in missing:
+        if documents := list(assistants.knowledge(one)):
+            await store.insert_knowledge(tx, one.id, documents, now)
+    return bool(missing)
 
 
 async def _found(tx: OperatorTx, id_: UUID, name: str, kind: Kind, plan_id: str, now: datetime) -> None:

@@ -23,8 +23,8 @@ from tollhouse.store.db import Database, PersonTx
 from tollhouse.store.session import Found, Method
 
 __all__ = [
-    "Begun", "Browser", "Device", "Held", "Signed", "begin", "find", "listed", "plain", "revoke", "revoke_others",
-    "rotate", "sign_out", "switch_organization",
+    "Begun", "Browser", "Device", "Held", "Signed", "begin", "find", "goes_on", "listed", "plain", "revoke",
+    "revoke_others", "rotate", "sign_out", "switch_organization",
 ]  # fmt: skip
 
 
@@ -117,6 +117,15 @@ async def find(db: Database, keyring: Keyring, mode: Mode, cookie: str, now: dat
     return _signed(found, cookie, mode)
 
 
+async def goes_on(db: Database, keyring: Keyring, signed: Signed, now: datetime) -> bool:
+    """Whether the session is still what it was, for a page that stays open: it is not seen by that."""
+    async with db.nobody() as tx:
+        found = await store.find(tx, token_digests(keyring, signed.token))
+    if found is None or _is_over(found, now) or found.person_suspended_at is not None or found.role is None:
+        return False
+    return found.organization_id == signed.organization_id and found.organization_deleted_at is None
+
+
 def _is_over(found: Found, now: datetime) -> bool:
     if found.impersonator_id is not None and not found.impersonator_stands:
         return True
@@ -163,7 +172,7 @@ def _signed(found: Found, cookie: str, mode: Mode) -> Signed:
         permissions=permissions, clock_offset_micros=found.clock_offset_micros, method=found.method,
         created_at=found.created_at, expires_at=found.expires_at, proved_at=found.proved_at,
         has_second_factor=found.has_totp, second_factor=found.second_factor, must_add_second_factor=must_add,
-        impersonator=impersonator,
+        impersonator=impersonator, language=found.language,
     )  # fmt: skip
 
 

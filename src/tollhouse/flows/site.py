@@ -11,7 +11,9 @@ from tollhouse.core.vault import Keyring
 class Site:
     """`origin`: where people reach this installation, such as https://ai.example.com, without a slash at the end. Links
     in mail and redirects start with it, whatever a request says its host is. `sends_mail` False: mail is kept in the
-    outbox and not sent. `security_contact`: of whom to tell about a hole, as a URI; empty: nobody is named."""
+    outbox and not sent. `security_contact`: of whom to tell about a hole, as a URI; empty: nobody is named. `name`,
+    `hue` (of the accent colour, in degrees of OKLCH) and `mark` (an SVG file) are what people see: None and empty for
+    ours."""
 
     origin: str
     mode: Mode
@@ -20,6 +22,8 @@ class Site:
     sends_mail: bool = False
     name: str = "Tollhouse"
     security_contact: str = ""
+    hue: int | None = None
+    mark: bytes = b""
 
     @property
     def secure(self) -> bool:

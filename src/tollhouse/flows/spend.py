@@ -32,11 +32,12 @@ log = structlog.get_logger()
 
 
 class Teller:
-    """One per process. `clock` gives the real time; an organisation's own time may be ahead of it in test mode."""
+    """One per process. `mode` is the installation's; `clock` gives the real time; an organisation's own time may be
+    ahead of it in test mode."""
 
     def __init__(self, url: str, mode: Mode, clock: Callable[[], datetime]) -> None:
         self._url = url
-        self._mode = mode
+        self.mode = mode
         self._clock = clock
         self._waiting: deque[AnyOperation] = deque()
         self._arrived = asyncio.Event()
@@ -129,7 +130,7 @@ class Teller:
         """One transaction, committed. The answers are in the operations' order, refusals among them as exceptions.
         After an error, giving the connection up is the rollback."""
         for grants_read in GRANTS_READ:
-            batch = await load(tx, operations, self._clock(), self._catalogue, self._mode, grants_read)
+            batch = await load(tx, operations, self._clock(), self._catalogue, self.mode, grants_read)
             self._catalogue = batch.catalogue
             try:
                 answers = [answer(batch, number, operation) for number, operation in enumerate(operations)]

@@ -10,15 +10,8 @@ from uuid import UUID
 
 from tollhouse.core.ask import Credential
 from tollhouse.core.conversation import State, Trouble
+from tollhouse.core.prompt import Line as Line
 from tollhouse.core.quota import Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One message of what a model is told. `role`: system, user or assistant."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +81,5 @@ class Speech(Protocol):
 
 class Talk(Protocol):
     async def __call__(self, wish: Wish) -> Speech:
-        """The answer once it is admitted, before its provider says anything. Raises the refusal, and what cannot be sent
-        to a model; then nothing is charged."""
+        """The answer once it is admitted, before its provider says anything. Raises the refusal, and what cannot be
+        sent to a model; then nothing is charged."""

@@ -83,6 +83,17 @@ class Call(ABC):
         self._stopped = False
         self._body = self._first_body()
 
+    @property
+    def reason(self) -> str | None:
+        """Why another model or connection answers than the one that was named; None when it does."""
+        terms, first = self.admitted.admission.terms, self._candidates[0]
+        if self.candidate.model is first.model and self.candidate.route == first.route:
+            return terms.reason
+        fallback = f"fallback: {first.model.id} did not answer"
+        if self.candidate.model is first.model:
+            fallback = f"fallback: another connection of {first.model.id} answered"
+        return f"{terms.reason}; {fallback}" if terms.reason else fallback
+
     @abstractmethod
     async def run(self) -> None:
         """Reads the provider's answer, passes it on and settles; whatever happens, the call is settled or released."""

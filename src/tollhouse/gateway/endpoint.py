@@ -228,16 +228,12 @@ def _hash(raw: bytes, scope: Scope) -> bytes:
 def call_headers(call: Call) -> Headers:
     """The headers of API.md of a call that is over or on its way, with the model that really answers."""
     headers = admission_headers(call.admitted)
-    terms = call.admitted.admission.terms
-    first = terms.candidates[0]
+    first = call.admitted.admission.terms.candidates[0]
     if call.candidate.model is not first.model or call.candidate.route != first.route:
-        fallback = f"fallback: {first.model.id} did not answer"
-        if call.candidate.model is first.model:
-            fallback = f"fallback: another connection of {first.model.id} answered"
         changed = {
             b"x-tollhouse-model": call.candidate.model.id,
             b"x-tollhouse-provider": call.candidate.route.provider_id,
-            b"x-tollhouse-reason": f"{terms.reason}; {fallback}" if terms.reason else fallback,
+            b"x-tollhouse-reason": call.reason or "",
         }
         headers = [one for one in headers if one[0] not in changed]
         headers += [(name, _line(value)) for name, value in changed.items()]

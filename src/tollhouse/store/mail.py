@@ -31,7 +31,7 @@ class Posted(Mail):
     error: str | None
 
 
-async def insert(tx: OperatorTx | TenantTx | PersonTx, mail: Mail) -> None:
+async def insert(tx: OperatorTx | TenantTx | PersonTx | WorkerTx, mail: Mail) -> None:
     await tx.execute(
         """INSERT INTO mail (id, recipient, kind, subject, body, created_at, due_at)
            VALUES (%s, %s, %s, %s, %s, %s, %s)""",

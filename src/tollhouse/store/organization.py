@@ -78,7 +78,7 @@ async def find(tx: TenantTx | OperatorTx, organization_id: UUID) -> Organization
         return await cursor.fetchone()
 
 
-async def lock(tx: OperatorTx, organization_id: UUID) -> Organization | None:
+async def lock(tx: TenantTx | OperatorTx, organization_id: UUID) -> Organization | None:
     """The same, and nobody else changes it, its members or its money until this transaction ends."""
     async with tx.cursor(row_factory=class_row(Organization)) as cursor:
         await cursor.execute(

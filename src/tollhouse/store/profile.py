@@ -59,6 +59,11 @@ async def set_name(tx: PersonTx, name: str) -> None:
     await tx.execute("UPDATE person SET name = %s WHERE id = (SELECT app_person())", (name,))
 
 
+async def set_language(tx: PersonTx, code: str | None) -> None:
+    """The language of pages, two letters; None: as the browser asks."""
+    await tx.execute("UPDATE person SET language = %s WHERE id = (SELECT app_person())", (code,))
+
+
 async def set_verified(tx: PersonTx, email: str, now: datetime) -> bool:
     """The mailbox is theirs. False when that was known before, or the address is another one by now."""
     cursor = await tx.execute(

@@ -27,6 +27,8 @@ _TAKEN: LiteralString = """SELECT r.organization_id, r.id, r.created_at, r.state
     FROM reservation r CROSS JOIN LATERAL jsonb_array_elements(r.parts -> 'windows') AS part
     LEFT JOIN usage_event e ON e.organization_id = r.organization_id AND e.reservation_id = r.id"""
 
+_PLATFORM: LiteralString = "'00000000-0000-0000-0000-000000000000'"
+
 # Processes may differ by this much in their time when a rule begins or ends.
 _ABOUT: LiteralString = "interval '1 minute'"
 
@@ -73,10 +75,11 @@ USAGE: tuple[Invariant, ...] = (
            SELECT w.organization_id, w.id, w.limit_id, t.event_id, e.started_at
            FROM quota_window w
            LEFT JOIN usage_limit l ON l.organization_id = w.organization_id AND l.id = w.limit_id
+           LEFT JOIN assistant a ON a.organization_id IN (w.organization_id, {_PLATFORM}) AND a.id = w.limit_id
            LEFT JOIN taken t ON t.organization_id = w.organization_id AND t.window_id = w.id AND t.event_id IS NOT NULL
            LEFT JOIN usage_event e ON e.organization_id = t.organization_id AND e.id = t.event_id
            LEFT JOIN api_key k ON k.organization_id = e.organization_id AND k.id = e.key_id
-           WHERE w.limit_id IS NOT NULL AND (
+           WHERE w.limit_id IS NOT NULL AND a.id IS NULL AND (
                l.id IS NULL OR (l.meter, l.period, coalesce(l.model_id, '')) <> (w.meter, w.period, w.model_id)
                OR (l.scope <> 'organization' AND l.subject_id <> w.subject_id)
                OR (e.id IS NOT NULL AND (
@@ -86,6 +89,21 @@ USAGE: tuple[Invariant, ...] = (
                    OR (w.model_id <> '' AND (e.model_id IS DISTINCT FROM w.model_id OR e.capability IS NOT NULL))
                    OR e.started_at < w.starts_at OR e.started_at >= {_WINDOW_END}
                    OR e.started_at < l.created_at - {_ABOUT} OR e.started_at > l.ended_at + {_ABOUT})))""",
+    ),
+    Invariant(
+        9,
+        "the window of an assistant's tokens counts what its person used with this assistant",
+        f"""WITH taken AS ({_TAKEN})
+           SELECT w.organization_id, w.id, w.limit_id, t.event_id, e.started_at
+           FROM quota_window w
+           JOIN assistant a ON a.organization_id IN (w.organization_id, {_PLATFORM}) AND a.id = w.limit_id
+           LEFT JOIN taken t ON t.organization_id = w.organization_id AND t.window_id = w.id AND t.event_id IS NOT NULL
+           LEFT JOIN usage_event e ON e.organization_id = t.organization_id AND e.id = t.event_id
+           LEFT JOIN assistant_use u ON u.organization_id = e.organization_id AND u.request_id = e.reservation_id
+           WHERE w.meter <> 'tokens' OR w.model_id <> ''
+              OR (e.id IS NOT NULL AND (
+                  e.channel <> 'chat' OR e.subject_id <> w.subject_id OR u.assistant_id <> a.id
+                  OR e.started_at < w.starts_at OR e.started_at >= {_WINDOW_END}))""",
     ),
     Invariant(
         9,

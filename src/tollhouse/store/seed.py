@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from psycopg.rows import class_row
 
+from tollhouse.seed.assistants import AssistantRow, DocumentRow
 from tollhouse.seed.capabilities import CapabilityRow, PlanCapabilityRow, PlanModelRow, PlanQualityRow, QualityLevelRow
 from tollhouse.seed.models import ModelRow, PriceRow, ProviderRow
 from tollhouse.seed.plans import PlanRow, RateCardRow, TopupPackageRow
@@ -54,10 +55,10 @@ async def insert_plans(tx: OperatorTx, rows: Sequence[PlanRow]) -> set[str]:
         tx,
         "SELECT id FROM plan",
         """INSERT INTO plan (id, name, rank, monthly_credits_micros, welcome_bonus_micros, monthly_tokens,
-               daily_messages, max_output_tokens, charged_channels, price_cents)
+               daily_messages, max_output_tokens, charged_channels, price_cents, own_models_max)
            SELECT * FROM json_to_recordset(%s::json) AS x(id text, name text, rank smallint,
                monthly_credits_micros bigint, welcome_bonus_micros bigint, monthly_tokens bigint, daily_messages int,
-               max_output_tokens int, charged_channels text[], price_cents int)
+               max_output_tokens int, charged_channels text[], price_cents int, own_models_max int)
            ON CONFLICT DO NOTHING RETURNING id""",
         rows,
     )
@@ -221,6 +222,50 @@ async def insert_plan_models(tx: OperatorTx, rows: Sequence[PlanModelRow]) -> No
         )
 
 
+async def missing_assistants(tx: OperatorTx, rows: Sequence[AssistantRow]) -> list[AssistantRow]:
+    """Those that were never there: one that an operator deleted keeps its row."""
+    cursor = await tx.execute("SELECT id, slug FROM assistant WHERE organization_id = %s", (PLATFORM_ID,))
+    there = await cursor.fetchall()
+    ids, slugs = {row[0] for row in there}, {row[1] for row in there}
+    return [row for row in rows if row.id not in ids and row.slug not in slugs]
+
+
+async def insert_assistants(tx: OperatorTx, rows: Sequence[AssistantRow], now: datetime) -> None:
+    """One whose plan an operator has taken away is there for every plan that is left, and switched off."""
+    await tx.execute(
+        """INSERT INTO assistant (organization_id, id, slug, kind, name, description, role, icon, system_message, tasks,
+               tags, sort_order, business_types, required_plan_id, token_limit, token_period, trial_days, is_featured,
+               is_active, created_at, updated_at)
+           SELECT %(platform)s, x.id, slug, kind, x.name, description, role, icon, system_message, tasks, tags,
+               sort_order, business_types, p.id, token_limit, token_period, trial_days, is_featured,
+               required_plan_id IS NULL OR p.id IS NOT NULL, %(now)s, %(now)s
+           FROM json_to_recordset(%(rows)s::json) AS x(id uuid, slug text, kind text, name text, description text,
+               role text, icon text, system_message text, tasks jsonb, tags text[], sort_order int,
+               business_types text[], required_plan_id text, token_limit bigint, token_period text, trial_days int,
+               is_featured boolean)
+           LEFT JOIN plan p ON p.id = required_plan_id""",
+        {"platform": PLATFORM_ID, "rows": _document(rows), "now": now},
+    )
+
+
+async def insert_knowledge(tx: OperatorTx, assistant_id: UUID, rows: Sequence[DocumentRow], now: datetime) -> None:
+    """What an assistant of the platform's knows: documents with their passages, in their order."""
+    about = {"platform": PLATFORM_ID, "assistant": assistant_id, "rows": _document(rows), "now": now}
+    await tx.execute(
+        """INSERT INTO document (organization_id, id, assistant_id, title, source, created_at)
+           SELECT %(platform)s, id, %(assistant)s, title, source, %(now)s
+           FROM json_to_recordset(%(rows)s::json) AS x(id uuid, title text, source text)""",
+        about,
+    )
+    await tx.execute(
+        """INSERT INTO passage (organization_id, document_id, position, assistant_id, heading, content)
+           SELECT %(platform)s, x.id, p.position, %(assistant)s, p.passage ->> 0, p.passage ->> 1
+           FROM json_to_recordset(%(rows)s::json) AS x(id uuid, passages json)
+           CROSS JOIN LATERAL json_array_elements(x.passages) WITH ORDINALITY AS p(passage, position)""",
+        about,
+    )
+
+
 async def _insert_named(tx: OperatorTx, known: LiteralString, insert: LiteralString, rows: Sequence[_Row]) -> set[str]:
     there = {row[0] for row in await (await tx.execute(known)).fetchall()}
     missing = [row for row in rows if row.id not in there]
@@ -281,7 +326,7 @@ async def analyze(tx: OperatorTx) -> None:
     await tx.execute(
         """ANALYZE plan, provider, model, model_price, rate_card, quality_level, capability, plan_capability,
                plan_capability_quality, plan_capability_model, topup_package, organization, api_key, connection,
-               credit_balance, credit_grant, credit_transaction"""
+               credit_balance, credit_grant, credit_transaction, assistant, document, passage"""
     )
 
 

@@ -17,7 +17,8 @@ Method = Literal["password", "link", "oidc", "impersonation"]
 @dataclass(frozen=True, slots=True)
 class Found:
     """A session, its person and the organisation that is chosen for it. `role` None: the person is no member of it any
-    more. `impersonator_stands`: the superadmin behind an impersonation still is one, and still signed in."""
+    more. `impersonator_stands`: the superadmin behind an impersonation still is one, and still signed in.
+    `language`: the code of the one that the person chose for pages; None: as their browser asks."""
 
     id: UUID
     person_id: UUID
@@ -46,6 +47,7 @@ class Found:
     organization_suspended_at: datetime | None
     organization_deleted_at: datetime | None
     clock_offset_micros: int
+    language: str | None
 
 
 @dataclass(frozen=True, slots=True)

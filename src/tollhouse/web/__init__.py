@@ -9,15 +9,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tollhouse.web import (
     account,
     audit,
+    chat,
+    brand,
     confirm,
     connection,
     contact,
+    conversation,
+    credits,
+    dashboard,
     design,
     invitation,
     issuer,
     key,
     landing,
+    language_choice,
+    live,
     member,
+    notice,
     oidc,
     operator,
     organization,
@@ -25,6 +33,7 @@ from tollhouse.web import (
     overview,
     own_privacy,
     password,
+    playground,
     privacy,
     security,
     settings,
@@ -40,6 +49,12 @@ from tollhouse.web.state import State
 # Every page there is. Who adds one adds its row to the PAGES of its module.
 PAGES: tuple[Page, ...] = (
     *landing.PAGES,
+    *language_choice.PAGES,
+    *live.PAGES,
+    *notice.PAGES,
+    *chat.PAGES,
+    *conversation.PAGES,
+    *playground.PAGES,
     *contact.PAGES,
     *design.PAGES,
     *sign_in.PAGES,
@@ -48,6 +63,8 @@ PAGES: tuple[Page, ...] = (
     *password.PAGES,
     *confirm.PAGES,
     *account.PAGES,
+    *credits.PAGES,
+    *dashboard.PAGES,
     *security.PAGES,
     *own_privacy.PAGES,
     *outbox.PAGES,
@@ -72,7 +89,7 @@ def build(state: State) -> ASGIApp:
 
 def application(state: State, table: Iterable[Page]) -> ASGIApp:
     """The same for a table of pages. Rows of one path stand beside each other."""
-    assets = Assets()
+    assets = Assets(own=brand.files(state.site))
     pages = Pages(state.site, assets)
     routes = [
         Route(path, Door(state, pages, {method: row for row in rows for method in row.methods}))

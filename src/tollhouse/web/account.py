@@ -10,6 +10,7 @@ from tollhouse.flows import link, profile
 from tollhouse.flows import session as sessions
 from tollhouse.web import forms
 from tollhouse.web.forms import Field
+from tollhouse.web.language import _
 from tollhouse.web.route import SIGNED_IN, page
 from tollhouse.web.sign_in import EMAIL, NEXT, link_over, rotated
 from tollhouse.web.visit import Visit
@@ -31,7 +32,7 @@ async def rename(visit: Visit) -> Response:
         await profile.rename(visit.state.db, visit.order, visit.who, form["name"])
     except TollhouseError as error:
         return visit.again("account/profile.html", form, error)
-    return visit.go("/settings", "Your name is saved.")
+    return visit.go("/settings", _("Your name is saved."))
 
 
 async def ask_email(visit: Visit) -> Response:
@@ -67,7 +68,7 @@ async def change_email(visit: Visit) -> Response:
         cookie = await profile.confirm_email(visit.state.db, visit.state.site, visit.order, visit.who, visit.token)
     except NotFound as error:
         return _over(visit, error)
-    return rotated(visit, cookie, "/settings", "Your e-mail address is changed.")
+    return rotated(visit, cookie, "/settings", _("Your e-mail address is changed."))
 
 
 async def switch(visit: Visit) -> Response:
@@ -76,7 +77,7 @@ async def switch(visit: Visit) -> Response:
     try:
         organization_id = UUID(form["organization"])
     except ValueError:
-        raise NotFound("You are not a member of such an organisation. Choose one of yours.") from None
+        raise NotFound(_("You are not a member of such an organisation. Choose one of yours.")) from None
     cookie = await sessions.switch_organization(
         visit.state.db, visit.state.site, visit.order, visit.who, organization_id
     )
@@ -84,7 +85,7 @@ async def switch(visit: Visit) -> Response:
 
 
 def _over(visit: Visit, error: NotFound) -> Response:
-    return link_over(visit, error, "/settings/email", "Ask for another link")
+    return link_over(visit, error, "/settings/email", _("Ask for another link"))
 
 
 PAGES = (

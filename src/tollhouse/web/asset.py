@@ -1,7 +1,10 @@
 """The built files that browsers load: which there are, and serving them for ever."""
 
+import base64
 import gzip
+import hashlib
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -41,15 +44,19 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Assets:
-    """The files of the manifest and no others, as an ASGI application under /static/."""
+    """The files of the manifest, and the installation's `own` by name, as an ASGI application under /static/."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path = FOLDER, own: Mapping[str, bytes] | None = None) -> None:
         self._folder = folder
+        self._own = {name: (_described(name, data), data) for name, data in (own or {}).items()}
         self.manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
 
     def __getitem__(self, name: str) -> Asset:
         """KeyError when templates name a file that was never built."""
-        return self.manifest.files[name]
+        return self._own[name][0] if name in self._own else self.manifest.files[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._own or name in self.manifest.files
 
     def icons(self) -> frozenset[str]:
         """The names of the sprite's icons."""
@@ -60,8 +67,8 @@ class Assets:
     def _served(self) -> dict[str, tuple[bytes, bytes | None]]:
         """Each file by its path, plain and packed. Read with the first request for one."""
         found: dict[str, tuple[bytes, bytes | None]] = {}
-        for asset in self.manifest.files.values():
-            plain = (self._folder / asset.file).read_bytes()
+        built = ((asset, (self._folder / asset.file).read_bytes()) for asset in self.manifest.files.values())
+        for asset, plain in [*built, *self._own.values()]:
             found[asset.url] = plain, gzip.compress(plain, mtime=0) if asset.file.endswith(_PACKED) else None
         return found
 
@@ -84,3 +91,11 @@ class Assets:
 
     def knows(self, path: str) -> bool:
         return path in self._served
+
+
+def _described(name: str, data: bytes) -> Asset:
+    """As the build would have: the file's name changes with what is in it."""
+    stem, _, extension = name.partition(".")
+    integrity = base64.b64encode(hashlib.sha384(data).digest()).decode()
+    file = f"{stem}-{hashlib.sha256(data).hexdigest()[:12]}.{extension}"
+    return Asset(file, f"sha384-{integrity}", "the installation's own", None, "")

@@ -15,6 +15,7 @@ from tollhouse.store import key as keys
 from tollhouse.store.audit import Filter
 from tollhouse.web import typed
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
@@ -58,9 +59,9 @@ async def _actors(visit: Visit, chosen: str) -> list[tuple[str, str]]:
     async with visit.state.db.tenant(here) as tx:
         members = await member.page(tx, here, None, CHOICES_MAX)
         live = await keys.page(tx, here, visit.now, CHOICES_MAX, None, ended=False)
-    found = [("", "Everybody"), ("system", "The installation itself")]
+    found = [("", _("Everybody")), ("system", _("The installation itself"))]
     found += [(f"person:{one.person_id}", one.name or one.email) for one in members]
-    found += [(f"key:{one.id}", f"Key {one.name}") for one in live]
+    found += [(f"key:{one.id}", _("Key %(name)s", name=one.name)) for one in live]
     return found if chosen in dict(found) else [*found, (chosen, chosen)]
 
 

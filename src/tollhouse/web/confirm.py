@@ -10,6 +10,7 @@ from tollhouse.core.session import check_own
 from tollhouse.flows import step_up
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import SIGNED_IN, page
 from tollhouse.web.sign_in import NEXT, rotated, wanted
 from tollhouse.web.visit import Visit
@@ -35,10 +36,10 @@ async def prove(visit: Visit) -> Response:
         elif form["password"]:
             cookie = await step_up.prove_with_password(db, site, visit.order, visit.who, form["password"])
         else:
-            raise BadRequest("Fill in your password or a code.")
+            raise BadRequest(_("Fill in your password or a code."))
     except TollhouseError as error:
         return await _page(visit, form, error)
-    return rotated(visit, cookie, form["next"], "Thank you. You can go on now.")
+    return rotated(visit, cookie, form["next"], _("Thank you. You can go on now."))
 
 
 async def _page(visit: Visit, form: Form, error: TollhouseError | None = None) -> Response:

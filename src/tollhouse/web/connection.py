@@ -11,6 +11,7 @@ from tollhouse.store import connection as store
 from tollhouse.store.connection import ConnectionRow
 from tollhouse.web import forms, typed
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
 
@@ -51,7 +52,7 @@ async def make(visit: Visit) -> Response:
                 tried = await flow.try_draft(state.db, state.policy, owner(visit), wanted)
             else:
                 await flow.create(state.db, state.policy, owner(visit), wanted)
-                return visit.go(HERE, "The connection is made. It is asked from the next call on.")
+                return visit.go(HERE, _("The connection is made. It is asked from the next call on."))
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
     return await _new(visit, 200 if form.ok else 422, form, tried)
@@ -66,7 +67,7 @@ async def _new(visit: Visit, status: int, form: Form, tried: Tried | None = None
 def _key(form: Form) -> str | None:
     key = form["key"].strip()
     if key and not _KEY.fullmatch(key):
-        raise BadRequest("A key has no spaces and only visible ASCII characters: copy it again.", "key")
+        raise BadRequest(_("A key has no spaces and only visible ASCII characters: copy it again."), "key")
     return key or None
 
 
@@ -95,14 +96,19 @@ async def change(visit: Visit) -> Response:
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
-            return visit.go(HERE, "The connection is changed, from the next call on.")
+            return visit.go(HERE, _("The connection is changed, from the next call on."))
     return await _show(visit, 422, form)
 
 
 async def test(visit: Visit) -> Response:
     visit.form()
     tried = await flow.try_stored(visit.state.db, visit.state.policy, owner(visit), visit.id("connection_id"))
-    said = f"{tried.message[:1].upper()}{tried.message[1:].rstrip('.')} ({tried.duration_ms} ms)."
+    said = _(
+        "%(upper)s%(rstrip)s (%(duration_ms)s ms).",
+        upper=tried.message[:1].upper(),
+        rstrip=tried.message[1:].rstrip("."),
+        duration_ms=tried.duration_ms,
+    )
     return visit.go(f"{HERE}/{visit.id('connection_id')}", said, "success" if tried.ok else "error")
 
 
@@ -112,14 +118,14 @@ async def delete(visit: Visit) -> Response:
         await flow.delete(visit.state.db, owner(visit), visit.id("connection_id"))
     except Conflict as error:
         return visit.go(f"{HERE}/{visit.id('connection_id')}", str(error), "error")
-    return visit.go(HERE, "The connection and its key are deleted.")
+    return visit.go(HERE, _("The connection and its key are deleted."))
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
         row = await store.one(tx, visit.who.organization_id, visit.id("connection_id"))
     if row is None:
-        raise NotFound("There is no such connection here.")
+        raise NotFound(_("There is no such connection here."))
     return visit.page("connection/show.html", status, row=row, form=form or _blank(row))
 
 

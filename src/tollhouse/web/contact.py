@@ -5,6 +5,7 @@ from datetime import timedelta
 from starlette.responses import PlainTextResponse, Response
 
 from tollhouse.core.errors import NotFound
+from tollhouse.web.language import _
 from tollhouse.web.refusal import NOWHERE
 from tollhouse.web.route import ANYONE, page
 from tollhouse.web.visit import Visit
@@ -18,7 +19,7 @@ async def security_txt(visit: Visit) -> Response:
     """NotFound when nobody is named."""
     site = visit.state.site
     if not site.security_contact:
-        raise NotFound(NOWHERE)
+        raise NotFound(_(NOWHERE))
     ends = (visit.now + GOOD_FOR).strftime("%Y-%m-%dT%H:%M:%SZ")
     return PlainTextResponse(f"Contact: {site.security_contact}\nExpires: {ends}\nCanonical: {site.url(PATH)}\n")
 

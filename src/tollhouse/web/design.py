@@ -8,6 +8,7 @@ from tollhouse.core.errors import NotFound
 from tollhouse.core.session import Impersonator, Signed
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.navigation import Entry, Group
 from tollhouse.web.refusal import NOWHERE
 from tollhouse.web.route import ANYONE, page
@@ -95,7 +96,7 @@ def _sample(visit: Visit) -> Signed:
 
 def _check_mode(visit: Visit) -> None:
     if visit.state.site.mode != "test":
-        raise NotFound(NOWHERE)
+        raise NotFound(_(NOWHERE))
 
 
 PAGES = (

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 
 from tollhouse.core.errors import BadRequest, TollhouseError
+from tollhouse.web.language import _
 
 BODY_MAX = 64 * 1024
 FIELDS_MAX = 200
@@ -18,10 +19,10 @@ _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 Fields = Mapping[str, tuple[str, ...]]
 
 
-async def read_fields(request: Request) -> Fields:
+async def read_fields(request: Request, most: int = BODY_MAX) -> Fields:
     """The fields of a form as the browser sends them, each with all of its values. BadRequest (400, 413, 415) when it
-    is no form, too large or not text."""
-    raw = await _body(request)
+    is no form, larger than `most` bytes or not text."""
+    raw = await _body(request, most)
     if not raw:
         return {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _TYPE:
@@ -29,24 +30,29 @@ async def read_fields(request: Request) -> Fields:
     try:
         pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
     except UnicodeDecodeError:
-        raise BadRequest("The form is not UTF-8. Go back, reload the page and send it again.") from None
+        raise BadRequest(_("The form is not UTF-8. Go back, reload the page and send it again.")) from None
     except ValueError:
-        raise BadRequest(f"The form has more than {FIELDS_MAX} fields. Send fewer at once.", status=413) from None
+        raise BadRequest(
+            _("The form has more than %(count)s fields. Send fewer at once.", count=FIELDS_MAX), status=413
+        ) from None
     found: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
         found[name] = (*found.get(name, ()), value)
     return found
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int) -> bytes:
     parts = bytearray()
     try:
         async for part in request.stream():
             parts += part
-            if len(parts) > BODY_MAX:
-                raise BadRequest(f"The form is larger than {BODY_MAX // 1024} kB. Send less at once.", status=413)
+            if len(parts) > most:
+                raise BadRequest(
+                    _("The form is larger than %(size)s kB. Send less at once.", size=most // 1024),
+                    status=413,
+                )
     except ClientDisconnect:
-        raise BadRequest("The form did not come whole. Send it again.") from None
+        raise BadRequest(_("The form did not come whole. Send it again.")) from None
     return bytes(parts)
 
 
@@ -124,9 +130,13 @@ def read(fields: Sequence[Field], sent: Fields) -> Form:
         if name == TOKEN:
             continue
         if name not in known:
-            raise BadRequest(f"This form has no field {name[:80]!r}. Reload the page and fill it in again.")
+            raise BadRequest(
+                _("This form has no field %(name)s. Reload the page and fill it in again.", name=repr(name[:80]))
+            )
         if len(values) > 1 and not known[name].many:
-            raise BadRequest(f"The field {name[:80]!r} came more than once. Reload the page and fill it in again.")
+            raise BadRequest(
+                _("The field %(name)s came more than once. Reload the page and fill it in again.", name=repr(name[:80]))
+            )
     texts = {name: tuple(_text(known[name], one) for one in sent[name]) for name in sent if name != TOKEN}
     errors = {one.name: problem for one in fields if (problem := _problem(one, texts.get(one.name, ()))) is not None}
     return Form(tuple(fields), texts, errors, sent=True)
@@ -141,9 +151,9 @@ def _text(one: Field, value: str) -> str:
 def _problem(one: Field, values: tuple[str, ...]) -> str | None:
     """What is wrong with a field, as a sentence; None when nothing is."""
     if not any(values):
-        return "Fill this in." if one.required else None
+        return _("Fill this in.") if one.required else None
     if any(len(value) > one.most for value in values):
-        return f"This is longer than {one.most} characters. Shorten it."
+        return _("This is longer than %(most)s characters. Shorten it.", most=one.most)
     if any(_NOT_TEXT.search(value) or ("\n" in value and not one.lines) for value in values):
-        return "This has characters that cannot be typed. Type it again."
+        return _("This has characters that cannot be typed. Type it again.")
     return None

@@ -6,8 +6,10 @@ from tollhouse.core.errors import Conflict, NotFound
 from tollhouse.flows import invitation as flow
 from tollhouse.flows.session import switch_organization
 from tollhouse.web import session
+from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, SIGNED_IN, page
 from tollhouse.web.visit import Visit
+from tollhouse.web.wording import within
 
 
 async def look(visit: Visit) -> Response:
@@ -31,7 +33,10 @@ async def accept(visit: Visit) -> Response:
     state, site = visit.state, visit.state.site
     made, role = await flow.accept(state.db, site.keyring, visit.order, visit.who, visit.token)
     cookie = await switch_organization(state.db, site, visit.order, visit.who, made.id)
-    response = visit.go("/admin/members" if role == "member" else "/admin", f"You are in {made.name} now, as {role}.")
+    response = visit.go(
+        "/admin/members" if role == "member" else "/admin",
+        _("You are in %(name)s now, as %(role)s.", name=made.name, role=within(role)),
+    )
     session.begin(response, site, cookie)
     return response
 

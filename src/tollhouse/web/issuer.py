@@ -12,6 +12,7 @@ from tollhouse.store import jwt_issuer as store
 from tollhouse.store.jwt_issuer import JwtIssuer
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
 
@@ -58,7 +59,7 @@ async def make(visit: Visit) -> Response:
                 tried = await flow.try_draft(state.db, state.policy, state.key_sets, ordered(visit), wanted)
             else:
                 row = await flow.create(state.db, state.policy, state.key_sets, ordered(visit), wanted)
-                return visit.go(HERE, f"Tokens of {row.name} are trusted from now on.")
+                return visit.go(HERE, _("Tokens of %(name)s are trusted from now on.", name=row.name))
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
     return _new(visit, 200 if form.ok else 422, form, tried)
@@ -71,7 +72,7 @@ def _new(visit: Visit, status: int, form: Form, tried: Tried | None = None) -> R
 
 def _claim(form: Form) -> str:
     if not _CLAIM.fullmatch(form["user_claim"]):
-        raise BadRequest("The name of a claim has no spaces, such as sub or user_id.", "user_claim")
+        raise BadRequest(_("The name of a claim has no spaces, such as sub or user_id."), "user_claim")
     return form["user_claim"]
 
 
@@ -93,7 +94,7 @@ async def change(visit: Visit) -> Response:
         except BadRequest as error:
             form = form.refused_by(error)
         else:
-            return visit.go(HERE, f"{row.name} is changed. It counts within five seconds.")
+            return visit.go(HERE, _("%(name)s is changed. It counts within five seconds.", name=row.name))
     return await _show(visit, 422, form)
 
 
@@ -107,14 +108,14 @@ async def test(visit: Visit) -> Response:
 async def delete(visit: Visit) -> Response:
     visit.form()
     await flow.delete(visit.state.db, ordered(visit), visit.id("issuer_id"))
-    return visit.go(HERE, "The issuer is trusted no more.")
+    return visit.go(HERE, _("The issuer is trusted no more."))
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
     async with visit.state.db.tenant(visit.who.organization_id) as tx:
         row = await store.one(tx, visit.who.organization_id, visit.id("issuer_id"))
     if row is None:
-        raise NotFound("There is no such issuer here.")
+        raise NotFound(_("There is no such issuer here."))
     return visit.page("issuer/show.html", status, row=row, form=form or _blank(row))
 
 

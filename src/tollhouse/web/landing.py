@@ -20,7 +20,7 @@ All of /api       GET /openapi.json
 async def home(visit: Visit) -> Response:
     """Programs are told the paths instead."""
     response = visit.page("landing/home.html") if takes_html(visit.request) else PlainTextResponse(_TEXT)
-    response.headers["vary"] = "Accept, Cookie"
+    response.headers["vary"] = "Accept, Accept-Language, Cookie"
     return response
 
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from tollhouse.core.errors import BadRequest
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 
 LENGTH = 50
 CURSOR = Field("cursor", required=False, most=100)
@@ -21,7 +22,14 @@ def asked(request: Request, *fields: Field) -> Form:
     form = forms.read(fields, sent)
     if not form.ok:
         name, message = next(iter(form.errors.items()))
-        raise BadRequest(f"The address of this page says something of {name!r} that cannot be. {message}", name)
+        raise BadRequest(
+            _(
+                "The address of this page says something of %(name)s that cannot be. %(message)s",
+                name=repr(name),
+                message=message,
+            ),
+            name,
+        )
     return form
 
 

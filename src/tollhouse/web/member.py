@@ -16,10 +16,12 @@ from tollhouse.store.db import TenantTx
 from tollhouse.store.member import Member
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
 from tollhouse.web.organization import insider
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
+from tollhouse.web.wording import within
 
 HERE = "/admin/members"
 _INVITE = (Field("email", most=254), Field("role", most=20))
@@ -53,7 +55,7 @@ async def send_invitation(visit: Visit) -> Response:
         except (BadRequest, Conflict, TooManyTries) as error:
             form = form.refused_by(error)
         else:
-            return visit.go(HERE, f"The invitation to {sent} is on its way.")
+            return visit.go(HERE, _("The invitation to %(sent)s is on its way.", sent=sent))
     return visit.page("member/invite.html", 422, form=form)
 
 
@@ -64,12 +66,12 @@ async def resend(visit: Visit) -> Response:
     async with visit.state.db.tenant(here) as tx:
         row = await invitation_store.one(tx, here, visit.id("invitation_id"))
     if row is None or row.accepted_at is not None or row.revoked_at is not None:
-        raise NotFound("This organisation has no such open invitation.")
+        raise NotFound(_("This organisation has no such open invitation."))
     try:
         sent = await _invite(visit, Wanted(row.email, row.role))
     except (Conflict, TooManyTries) as error:
         return visit.go(HERE, str(error), "error")
-    return visit.go(HERE, f"Another mail to {sent} is on its way. The link of the former works no more.")
+    return visit.go(HERE, _("Another mail to %(sent)s is on its way. The link of the former works no more.", sent=sent))
 
 
 async def revoke(visit: Visit) -> Response:
@@ -78,7 +80,7 @@ async def revoke(visit: Visit) -> Response:
         await invitations.revoke(visit.state.db, insider(visit), visit.id("invitation_id"))
     except Conflict as error:
         return visit.go(HERE, str(error), "error")
-    return visit.go(HERE, "The invitation is revoked. Its link works no more.")
+    return visit.go(HERE, _("The invitation is revoked. Its link works no more."))
 
 
 async def _invite(visit: Visit, wanted: Wanted) -> str:
@@ -102,7 +104,7 @@ async def change_role(visit: Visit) -> Response:
             raise
         except (BadRequest, Conflict, Forbidden) as error:
             return await _show(visit, error.status, form.refused("role", str(error)))
-        return visit.go(HERE, f"{after.name or after.email} is {after.role} now.")
+        return visit.go(HERE, _("%(name)s is %(role)s now.", name=after.name or after.email, role=within(after.role)))
     return await _show(visit, 422, form)
 
 
@@ -112,7 +114,7 @@ async def remove(visit: Visit) -> Response:
         await flow.remove(visit.state.db, insider(visit), visit.id("person_id"))
     except Conflict as error:
         return visit.go(f"{HERE}/{visit.id('person_id')}", str(error), "error")
-    return visit.go(HERE, "The member is removed. Their calls end within seconds.")
+    return visit.go(HERE, _("The member is removed. Their calls end within seconds."))
 
 
 async def _show(visit: Visit, status: int, form: Form | None) -> Response:
@@ -126,14 +128,15 @@ async def found(tx: TenantTx, organization_id: UUID, person_id: UUID) -> Member:
     """NotFound for who is no member."""
     member = await store.one(tx, organization_id, person_id)
     if member is None:
-        raise NotFound("This organisation has no such member.")
+        raise NotFound(_("This organisation has no such member."))
     return member
 
 
 def _role(form: Form) -> Role:
     role = next((one for one in ROLES if one == form["role"]), None)
     if role is None:
-        raise BadRequest(f"Choose one of these roles: {', '.join(ROLES)}.", "role")
+        there_are = ", ".join(within(one) for one in ROLES)
+        raise BadRequest(_("Choose one of these roles: %(roles)s.", roles=there_are), "role")
     return role
 
 

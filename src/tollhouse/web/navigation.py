@@ -26,7 +26,13 @@ class Group:
 
 
 GROUPS: tuple[Group, ...] = (
-    Group("", (Entry("/", "Home", "house"),)),
+    Group(
+        "",
+        (
+            Entry("/chat", N_("Chat"), "message-square"),
+            Entry("/dashboard", "Dashboard", "chart-column"),
+        ),
+    ),
     Group(
         "Organisation",
         (

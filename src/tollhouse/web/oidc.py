@@ -14,6 +14,7 @@ from tollhouse.flows import profile, throttle
 from tollhouse.flows import session as sessions
 from tollhouse.flows import sign_in as ways
 from tollhouse.flows.oidc import Finished
+from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, SIGNED_IN, page
 from tollhouse.web.sign_in import NEXT, enter, index
 from tollhouse.web.visit import Visit
@@ -43,7 +44,7 @@ async def callback(visit: Visit) -> Response:
         response = await (_sign_in(visit, finished) if finished.person_id is None else _link(visit, finished))
     except ProofRequired:  # the provider's answer is used up: linking begins again
         response = visit.go(
-            f"/confirm?next={SECURITY}", "Confirm who you are, then link the account once more.", "info"
+            f"/confirm?next={SECURITY}", _("Confirm who you are, then link the account once more."), "info"
         )
     except TollhouseError as error:
         response = _refused(visit, error)
@@ -75,9 +76,11 @@ async def _link(visit: Visit, finished: Finished) -> Response:
     """Only to the account that asked for it, in the browser in which it is signed in."""
     signed = visit.signed
     if signed is None or signed.person_id != finished.person_id:
-        raise Forbidden("You signed in as somebody else meanwhile. Begin again with linking, under Settings, Security.")
+        raise Forbidden(
+            _("You signed in as somebody else meanwhile. Begin again with linking, under Settings, Security.")
+        )
     await profile.link_identity(visit.state.db, visit.state.site, visit.order, signed, finished.identity)
-    return visit.go(finished.next_path, "The account is linked: you can sign in with it from now on.")
+    return visit.go(finished.next_path, _("The account is linked: you can sign in with it from now on."))
 
 
 async def _check_address(visit: Visit) -> None:

@@ -11,8 +11,10 @@ from tollhouse.flows.session import switch_organization
 from tollhouse.store import organization as organizations
 from tollhouse.web import forms, session
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import SIGNED_IN, page
 from tollhouse.web.visit import Visit
+from tollhouse.web.wording import word
 
 NAME = Field("name", most=200)
 BUSINESS_TYPE = Field("business_type", most=80)
@@ -48,14 +50,15 @@ async def make(visit: Visit) -> Response:
         else:
             site = visit.state.site
             cookie = await switch_organization(visit.state.db, site, visit.order, visit.who, made.id)
-            response = visit.go("/admin", f"{made.name} is made. You are its owner.")
+            response = visit.go("/admin", _("%(name)s is made. You are its owner.", name=made.name))
             session.begin(response, site, cookie)
             return response
     return _new(visit, 422, form)
 
 
 def _new(visit: Visit, status: int, form: Form) -> Response:
-    return visit.page("organization/new.html", status, form=form, business_types=BUSINESS_TYPES.items())
+    business_types = [(one, word(one)) for one in BUSINESS_TYPES]
+    return visit.page("organization/new.html", status, form=form, business_types=business_types)
 
 
 async def leave(visit: Visit) -> Response:
@@ -63,12 +66,12 @@ async def leave(visit: Visit) -> Response:
     left = Insider(visit.id("organization_id"), visit.order, visit.who)
     async with visit.state.db.person(visit.who.person_id) as tx:
         if left.organization_id not in {row.id for row in await organizations.own(tx)}:
-            raise NotFound("You are not a member of such an organisation.")
+            raise NotFound(_("You are not a member of such an organisation."))
     try:
         await members.leave(visit.state.db, left)
     except Conflict as error:
         return visit.go("/organizations", str(error), "error")
-    return visit.go("/organizations", "You left the organisation.")
+    return visit.go("/organizations", _("You left the organisation."))
 
 
 PAGES = (

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from tollhouse.core.errors import Forbidden, NotFound
 from tollhouse.flows import mail
 from tollhouse.flows.site import Site
+from tollhouse.web.language import _
 from tollhouse.web.refusal import NOWHERE
 from tollhouse.web.route import ANYONE, SUPERADMIN, page
 from tollhouse.web.visit import Visit
@@ -34,11 +35,13 @@ async def index(visit: Visit) -> Response:
     mail is sent: then it is nobody's but its recipient's."""
     site = visit.state.site
     if site.mode != "test" or site.sends_mail:
-        raise NotFound(NOWHERE)
+        raise NotFound(_(NOWHERE))
     if not visit.may(SUPERADMIN) and not _is_here(visit):
         raise Forbidden(
-            "The outbox is shown only to superadmins, and in a browser on the machine that this runs on. There you can "
-            "also run: tollhouse outbox"
+            _(
+                "The outbox is shown only to superadmins, and in a browser on the machine that this runs on. There "
+                "you can also run: tollhouse outbox"
+            )
         )
     found = await mail.outbox(visit.state.db, visit.stranger, site.mode, _SHOWN)
     letters = [Letter(one.recipient, one.subject, one.created_at, _parts(site, one.body)) for one in found]

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from tollhouse.core.catalogue import Plan
 from tollhouse.core.membership import Invitation
-from tollhouse.core.money import format_credits
 from tollhouse.flows.operation import CatchUp
 from tollhouse.store import catalogue, connection, credit, invitation, member, privacy
 from tollhouse.store import key as keys
@@ -19,6 +18,8 @@ from tollhouse.store.key import ApiKey
 from tollhouse.store.member import Member
 from tollhouse.store.organization import Organization
 from tollhouse.store.privacy import Task
+from tollhouse.web.figure import credits, day
+from tollhouse.web.language import _, ngettext
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
 
@@ -81,30 +82,44 @@ def notes(facts: Facts) -> Iterator[Note]:
     balance = facts.statement.balance
     if balance.spendable_micros * 1000 < balance.allocated_micros * LOW_PERMILLE:
         left = _shown(balance.spendable_micros)
-        yield Note(f"Credits run low: {left} are left until {balance.period_end:%d %b %Y}.", "/admin/keys", "See keys")
+        yield Note(
+            _("Credits run low: %(left)s are left until %(day)s.", left=left, day=day(balance.period_end)),
+            "/admin/keys",
+            _("See keys"),
+        )
     for link in facts.connections:
         if link.enabled and link.health is not None and not link.health.ok:
             name = link.name or link.provider_id
-            yield Note(f"The connection {name} does not answer.", f"/admin/connections/{link.id}", "Look at it")
+            yield Note(
+                _("The connection %(name)s does not answer.", name=name),
+                f"/admin/connections/{link.id}",
+                _("Look at it"),
+            )
     for key in facts.keys:
         if key.expires_at is not None and key.replaced_by is None and key.expires_at <= facts.statement.now + SOON:
-            text = f"The key {key.name} expires on {key.expires_at:%d %b %Y}."
-            yield Note(text, f"/admin/keys/{key.id}", "Replace it")
+            text = _("The key %(name)s expires on %(day)s.", name=key.name, day=day(key.expires_at))
+            yield Note(text, f"/admin/keys/{key.id}", _("Replace it"))
     if facts.organization.kind == "team" and sum(one.role == "owner" for one in facts.members) == 1 < len(
         facts.members
     ):
-        yield Note("There is one owner only: with a second one, nobody is ever locked out.", "/admin/members", "Choose")
+        yield Note(
+            _("There is one owner only: with a second one, nobody is ever locked out."), "/admin/members", _("Choose")
+        )
     expired = sum(one.expires_at <= facts.now for one in facts.waiting)
     if expired:
-        said = "1 invitation has" if expired == 1 else f"{expired} invitations have"
-        yield Note(f"{said} expired without an answer.", "/admin/members", "Send again")
+        text = ngettext(
+            "%(num)s invitation has expired without an answer.",
+            "%(num)s invitations have expired without an answer.",
+            expired,
+        )
+        yield Note(text, "/admin/members", _("Send again"))
     if any(task.state == "failed" for task in facts.tasks):
-        yield Note("An export or erasure has failed. Order it again.", "/admin/privacy", "Look at it")
+        yield Note(_("An export or erasure has failed. Order it again."), "/admin/privacy", _("Look at it"))
 
 
 def _shown(micros: int) -> str:
-    """Credits to two decimals, rounded down: nobody is shown more than there is."""
-    return format_credits(micros // 10_000 * 10_000)
+    """Credits to two decimals."""
+    return credits(micros, 2)
 
 
 PAGES = (page("/admin", index, needs="organization.manage"),)

@@ -8,6 +8,7 @@ from tollhouse.core.errors import TollhouseError
 from tollhouse.core.session import check_own, check_proved
 from tollhouse.flows import privacy as flow
 from tollhouse.web import forms
+from tollhouse.web.language import _
 from tollhouse.web.route import SIGNED_IN, page
 from tollhouse.web.sign_in import EMAIL
 from tollhouse.web.visit import Visit
@@ -29,7 +30,7 @@ async def export(visit: Visit) -> Response:
     visit.form()
     check_own(visit.who)
     await flow.order_own(visit.state.db, visit.order, visit.who.person_id, "export")
-    return visit.go(HERE, "Your file is being made. It can be downloaded here in a few minutes.")
+    return visit.go(HERE, _("Your file is being made. It can be downloaded here in a few minutes."))
 
 
 async def download(visit: Visit) -> Response:
@@ -56,7 +57,7 @@ async def erase(visit: Visit) -> Response:
         await flow.order_own(visit.state.db, visit.order, visit.who.person_id, "erasure", form["email"])
     except TollhouseError as error:
         return visit.again("own_privacy/erase.html", form, error)
-    return visit.go(HERE, "Your account is being erased. You will be signed out when it is done.", "warning")
+    return visit.go(HERE, _("Your account is being erased. You will be signed out when it is done."), "warning")
 
 
 async def _tasks(visit: Visit) -> dict[str, Any]:

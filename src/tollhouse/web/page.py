@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.flows.site import Site
+from tollhouse.web import figure, language, wording
 from tollhouse.web.asset import Assets
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -42,7 +43,8 @@ _OVER_TLS = "max-age=31536000"
 
 class Pages:
     """The templates of an installation. Everything is escaped, and a name that nobody set is an error. `ui` in every
-    template holds our macros; `icon(name)`, `asset(name)` and `site` are there too."""
+    template holds our macros; `icon(name)`, `asset(name)`, `site`, `language()` and the filters of figure.py and
+    wording.py are there too."""
 
     def __init__(self, site: Site, assets: Assets) -> None:
         self._assets = assets
@@ -56,8 +58,13 @@ class Pages:
             auto_reload=False,
             extensions=("jinja2.ext.i18n",),
         )
-        environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]  # what the extension adds
-        environment.globals.update(site=site, asset=assets.__getitem__, icon=self.icon)
+        environment.install_gettext_callables(  # type: ignore[attr-defined]  # what the extension adds
+            language.gettext, language.plural, newstyle=True, pgettext=language.pgettext
+        )
+        language.load()
+        environment.filters.update(figure.FILTERS, word=wording.word, within=wording.within)
+        environment.globals.update(site=site, asset=assets.__getitem__, branded=assets.__contains__, icon=self.icon)
+        environment.globals.update(language=language.current, languages=language.LANGUAGES)
         # blocks that are rendered alone do not run the imports of their template
         environment.globals["ui"] = environment.get_template(PARTS).module
 

@@ -7,6 +7,7 @@ from tollhouse.flows import link
 from tollhouse.flows import password as flow
 from tollhouse.web import forms, session
 from tollhouse.web.forms import Field
+from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, page
 from tollhouse.web.sign_in import EMAIL, link_over
 from tollhouse.web.visit import Visit
@@ -55,13 +56,13 @@ async def reset(visit: Visit) -> Response:
         return _over(visit, error)
     except TollhouseError as error:
         return visit.again("password/reset.html", form, error, email=email)
-    response = visit.go("/sign-in", "Your password is changed. Sign in with it.")
+    response = visit.go("/sign-in", _("Your password is changed. Sign in with it."))
     session.end(response, site)
     return response
 
 
 def _over(visit: Visit, error: NotFound) -> Response:
-    return link_over(visit, error, "/forgot-password", "Ask for another link")
+    return link_over(visit, error, "/forgot-password", _("Ask for another link"))
 
 
 PAGES = (

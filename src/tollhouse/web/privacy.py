@@ -13,6 +13,7 @@ from tollhouse.flows.privacy import Whom
 from tollhouse.store import actor, member, privacy
 from tollhouse.web import forms, typed
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
@@ -72,8 +73,8 @@ async def _order(visit: Visit, kind: Kind) -> Response:
         except (BadRequest, Conflict, NotFound) as error:
             form = form.refused_by(error)
         else:
-            done = "The export is being made." if kind == "export" else "The erasure has begun."
-            return visit.go(HERE, f"{done} It takes a few minutes.")
+            exports = _("The export is being made. It takes a few minutes.")
+            return visit.go(HERE, exports if kind == "export" else _("The erasure has begun. It takes a few minutes."))
     return await _form(visit, 422, kind, form)
 
 
@@ -86,7 +87,7 @@ async def _form(visit: Visit, status: int, kind: Kind, form: Form) -> Response:
 
 def _whom(form: Form) -> Whom:
     if bool(form["member"]) == bool(form["end_user"]):
-        raise BadRequest("Choose a member, or type the id of an end user: one of the two.")
+        raise BadRequest(_("Choose a member, or type the id of an end user: one of the two."))
     if form["end_user"]:
         return Whom(end_user=form["end_user"])
     return Whom(member_id=typed.id_of(form, "member"))

@@ -8,20 +8,21 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from tollhouse.core.errors import TollhouseError
+from tollhouse.web.language import N_, _
 from tollhouse.web.page import Pages
 from tollhouse.web.visit import Visit, csrf_field
 
-NOWHERE = "There is no page at this address. Check it, or start from the home page."
+NOWHERE = N_("There is no page at this address. Check it, or start from the home page.")
 _TITLES = {
-    400: "That could not be read",
-    403: "That is not allowed",
-    404: "There is nothing here",
-    405: "That is not how this page works",
-    409: "That collides with something else",
-    413: "That is too large",
-    429: "One moment, please",
-    500: "Something went wrong",
-    503: "We are busy",
+    400: N_("That could not be read"),
+    403: N_("That is not allowed"),
+    404: N_("There is nothing here"),
+    405: N_("That is not how this page works"),
+    409: N_("That collides with something else"),
+    413: N_("That is too large"),
+    429: N_("One moment, please"),
+    500: N_("Something went wrong"),
+    503: N_("We are busy"),
 }
 
 
@@ -29,7 +30,7 @@ class MethodNotAllowed(TollhouseError):
     code, status = "method_not_allowed", 405
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        super().__init__("This page cannot be asked for like this. Go back and use its links and buttons.")
+        super().__init__(_("This page cannot be asked for like this. Go back and use its links and buttons."))
         self.allowed = ", ".join(sorted(allowed))
 
 
@@ -40,7 +41,7 @@ def refusal(
     so here too."""
     context: dict[str, object] = {
         "status": error.status,
-        "title": _TITLES.get(error.status) or HTTPStatus(error.status).phrase,
+        "title": _(_TITLES[error.status]) if error.status in _TITLES else HTTPStatus(error.status).phrase,
         "message": str(error),
         "request_id": request_id,
     }
@@ -53,7 +54,7 @@ def refusal(
         response = HTMLResponse(pages.render("error/page.html", context), error.status)
     else:
         response = PlainTextResponse(f"{error.status} {context['title']}\n\n{error}\n", error.status)
-    response.headers["vary"] = "Accept, HX-Request"
+    response.headers["vary"] = "Accept, Accept-Language, Cookie, HX-Request"
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, MethodNotAllowed):

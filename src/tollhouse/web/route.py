@@ -7,6 +7,7 @@ from enum import Enum
 from starlette.responses import Response
 
 from tollhouse.core.access import Permission
+from tollhouse.web.forms import BODY_MAX
 from tollhouse.web.visit import Visit
 
 
@@ -29,8 +30,13 @@ class Page:
     handler: Handler
     methods: tuple[str, ...]
     needs: Access | Permission
+    form_max: int = BODY_MAX
 
 
-def page(path: str, handler: Handler, methods: Iterable[str] = ("GET",), *, needs: Access | Permission) -> Page:
-    """One row of the table. `path` as Starlette writes them, such as /keys/{key_id:uuid}. GET answers HEAD too."""
-    return Page(path, handler, tuple(methods), needs)
+def page(
+    path: str, handler: Handler, methods: Iterable[str] = ("GET",), *, needs: Access | Permission,
+    form_max: int = BODY_MAX,
+) -> Page:  # fmt: skip
+    """One row of the table. `path` as Starlette writes them, such as /keys/{key_id:uuid}. GET answers HEAD too.
+    `form_max`: the largest form that is read, in bytes."""
+    return Page(path, handler, tuple(methods), needs, form_max)

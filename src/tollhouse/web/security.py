@@ -12,6 +12,7 @@ from tollhouse.flows import password, profile, second_factor, session, step_up
 from tollhouse.flows.second_factor import Added
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import SIGNED_IN, page
 from tollhouse.web.session import Anchor, begin
 from tollhouse.web.sign_in import rotated
@@ -57,7 +58,7 @@ async def change_password(visit: Visit) -> Response:
         cookie = await password.change(visit.state.db, visit.state.site, visit.order, visit.who, form["password"])
     except TollhouseError as error:
         return visit.again("security/password.html", form, error, has_one=has_one)
-    return rotated(visit, cookie, HERE, "Your password is changed, and your other sessions have ended.")
+    return rotated(visit, cookie, HERE, _("Your password is changed, and your other sessions have ended."))
 
 
 # -------------------------------------------------------------------------------------------------------- second factor
@@ -101,7 +102,7 @@ async def remove_factor(visit: Visit) -> Response:
         cookie = await second_factor.remove(visit.state.db, visit.state.site, visit.order, visit.who, form["code"])
     except TollhouseError as error:
         return visit.again("security/remove_code.html", form, error)
-    return rotated(visit, cookie, HERE, "Codes are asked for no more.")
+    return rotated(visit, cookie, HERE, _("Codes are asked for no more."))
 
 
 async def ask_renewal(visit: Visit) -> Response:
@@ -144,20 +145,20 @@ async def end_session(visit: Visit) -> Response:
     visit.form()
     session_id = visit.id("session_id")
     await session.revoke(visit.state.db, visit.order, visit.who, session_id)
-    return visit.go(HERE, "The session has ended.")
+    return visit.go(HERE, _("The session has ended."))
 
 
 async def end_others(visit: Visit) -> Response:
     visit.form()
     ended = await session.revoke_others(visit.state.db, visit.order, visit.who)
-    return visit.go(HERE, f"Other sessions that have ended: {ended}.")
+    return visit.go(HERE, _("Other sessions that have ended: %(ended)s.", ended=ended))
 
 
 async def unlink(visit: Visit) -> Response:
     form = visit.form(Field("subject", most=1000))
     provider_id = visit.id("provider_id")
     await profile.unlink_identity(visit.state.db, visit.order, visit.who, provider_id, form["subject"])
-    return visit.go(HERE, "The account is linked no more.")
+    return visit.go(HERE, _("The account is linked no more."))
 
 
 PAGES = (

@@ -16,6 +16,8 @@ KEPT = timedelta(days=30)
 _VISITOR = "visitor"
 _TOLD = "told"
 _FORM = "form"
+_LANGUAGE = "language"
+_LANGUAGE_KEPT = timedelta(days=365)
 Category = Literal["success", "info", "warning", "error"]
 
 
@@ -85,6 +87,16 @@ def told(request: Request, site: Site) -> tuple[str, str] | None:
 
 def forget_told(response: Response, site: Site) -> None:
     _set(response, site, _named(site, _TOLD), "", timedelta(0))
+
+
+def language_of(request: Request, site: Site) -> str | None:
+    """What a visitor chose as the language of pages, as the cookie says it."""
+    return request.cookies.get(_named(site, _LANGUAGE))
+
+
+def keep_language(response: Response, site: Site, code: str | None) -> None:
+    """The language of pages in this browser; None: the one that it asks for."""
+    _set(response, site, _named(site, _LANGUAGE), code or "", _LANGUAGE_KEPT if code else timedelta(0))
 
 
 def _named(site: Site, name: str) -> str:

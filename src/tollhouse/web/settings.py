@@ -14,9 +14,11 @@ from tollhouse.store import organization as organization_store
 from tollhouse.store import settings as store
 from tollhouse.web import forms, typed
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import N_, _
 from tollhouse.web.organization import BUSINESS_TYPE, NAME, insider
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
+from tollhouse.web.wording import word
 
 HERE = "/admin/settings"
 MEMBERS_MAX = 500
@@ -28,7 +30,14 @@ _CALLS = (
 )
 _TRANSFER = (Field("member", most=36),)
 _DELETE = (NAME,)
-_KEPT = {0: "Not at all", 300: "5 minutes", 3600: "1 hour", 86400: "1 day", 604800: "7 days", 2592000: "30 days"}
+_KEPT = {
+    0: N_("Not at all"),
+    300: N_("5 minutes"),
+    3600: N_("1 hour"),
+    86400: N_("1 day"),
+    604800: N_("7 days"),
+    2592000: N_("30 days"),
+}
 
 
 async def show(visit: Visit) -> Response:
@@ -45,7 +54,7 @@ async def change(visit: Visit) -> Response:
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
-            return visit.go(HERE, "Saved.")
+            return visit.go(HERE, _("Saved."))
     return await _show(visit, 422, about=form)
 
 
@@ -61,20 +70,20 @@ async def change_calls(visit: Visit) -> Response:
         except BadRequest as error:
             form = form.refused_by(error)
         else:
-            return visit.go(HERE, "Saved. It counts from the next call on.")
+            return visit.go(HERE, _("Saved. It counts from the next call on."))
     return await _show(visit, 422, calls=form)
 
 
 async def empty_cache(visit: Visit) -> Response:
     visit.form()
     count = await flow.empty_cache(visit.state.db, visit.order, visit.who.organization_id)
-    return visit.go(HERE, f"The answer cache is empty: {count} answers were forgotten.")
+    return visit.go(HERE, _("The answer cache is empty: %(count)s answers were forgotten.", count=count))
 
 
 async def forget_content(visit: Visit) -> Response:
     visit.form()
     count = await flow.forget_content(visit.state.db, visit.order, visit.who.organization_id)
-    return visit.go(HERE, f"Prompts and answers of {count} requests were deleted.")
+    return visit.go(HERE, _("Prompts and answers of %(count)s requests were deleted.", count=count))
 
 
 async def _show(visit: Visit, status: int, about: Form | None = None, calls: Form | None = None) -> Response:
@@ -92,8 +101,8 @@ async def _show(visit: Visit, status: int, about: Form | None = None, calls: For
         "settings/show.html", status, row=row,
         about=about or forms.blank(_ABOUT, {"name": row.name, "business_type": row.business_type}),
         calls=calls or forms.blank(_CALLS, stands),
-        business_types=({row.business_type: row.business_type} | BUSINESS_TYPES).items(),
-        times=[(str(one), said) for one, said in sorted(({ttl: f"{ttl} seconds"} | _KEPT).items())],
+        business_types=[(one, word(one)) for one in dict.fromkeys((row.business_type, *BUSINESS_TYPES))],
+        times=[(str(one), _time(one)) for one in sorted({ttl, *_KEPT})],
     )  # fmt: skip
 
 
@@ -113,7 +122,9 @@ async def transfer(visit: Visit) -> Response:
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
-            return visit.go("/admin", f"{owner.name or owner.email} owns the organisation now. You are an admin.")
+            return visit.go(
+                "/admin", _("%(name)s owns the organisation now. You are an admin.", name=owner.name or owner.email)
+            )
     return await _choose(visit, 422, form)
 
 
@@ -139,8 +150,12 @@ async def delete(visit: Visit) -> Response:
         except (BadRequest, Conflict) as error:
             form = form.refused_by(error)
         else:
-            return visit.go("/organizations", f"{visit.who.organization_name} is deleted.")
+            return visit.go("/organizations", _("%(name)s is deleted.", name=visit.who.organization_name))
     return visit.page("settings/delete.html", 422, form=form)
+
+
+def _time(seconds: int) -> str:
+    return _(_KEPT[seconds]) if seconds in _KEPT else _("%(count)s seconds", count=seconds)
 
 
 PAGES = (

@@ -13,6 +13,7 @@ from tollhouse.flows.session import Begun
 from tollhouse.flows.sign_in import Given
 from tollhouse.web import forms, session
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, HELD, page
 from tollhouse.web.visit import Visit
 
@@ -64,7 +65,7 @@ async def look_at_link(visit: Visit) -> Response:
     try:
         sent = await link.look(visit.state.db, visit.state.site.keyring, "sign_in", visit.token, visit.now)
     except NotFound as error:
-        return link_over(visit, error, "/sign-in", "To the sign-in page")
+        return link_over(visit, error, "/sign-in", _("To the sign-in page"))
     return visit.page("sign_in/link.html", email=sent.email)
 
 
@@ -73,7 +74,7 @@ async def use_link(visit: Visit) -> Response:
     try:
         begun = await ways.with_link(visit.state.db, visit.state.site, visit.stranger, visit.token, visit.browser)
     except NotFound as error:
-        return link_over(visit, error, "/sign-in", "To the sign-in page")
+        return link_over(visit, error, "/sign-in", _("To the sign-in page"))
     return enter(visit, begun, "/")
 
 
@@ -101,7 +102,7 @@ async def sign_out(visit: Visit) -> Response:
     if known is not None:
         order = visit.order if visit.signed is not None else visit.stranger
         await flow.sign_out(visit.state.db, order, known)
-    response = visit.go("/sign-in", "You are signed out.")
+    response = visit.go("/sign-in", _("You are signed out."))
     session.end(response, visit.state.site)
     return response
 

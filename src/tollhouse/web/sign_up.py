@@ -14,6 +14,7 @@ from tollhouse.flows.sign_up import NewPerson
 from tollhouse.store.invitation import InvitationFound
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, page
 from tollhouse.web.sign_in import EMAIL, enter, link_over
 from tollhouse.web.visit import Visit
@@ -95,7 +96,7 @@ async def _page(
 
 
 def _over(visit: Visit, error: NotFound) -> Response:
-    return link_over(visit, error, "/sign-in", "Sign in, and get another one")
+    return link_over(visit, error, "/sign-in", _("Sign in, and get another one"))
 
 
 PAGES = (

@@ -7,6 +7,7 @@ from uuid import UUID
 from tollhouse.core.errors import BadRequest
 from tollhouse.core.money import parse_credits
 from tollhouse.web.forms import Form
+from tollhouse.web.language import _
 
 YEARS = range(2000, 2100)
 _DIGITS = re.compile(r"-?[0-9]{1,12}", re.ASCII)
@@ -18,7 +19,7 @@ def number(form: Form, name: str, least: int, most: int) -> int | None:
     if not text:
         return None
     if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
-        raise BadRequest(f"Type a whole number from {least} to {most}.", name)
+        raise BadRequest(_("Type a whole number from %(least)s to %(most)s.", least=least, most=most), name)
     return int(text)
 
 
@@ -32,7 +33,7 @@ def credits_of(form: Form, name: str) -> int | None:
     except ValueError:
         micros = -1
     if micros < 0:
-        raise BadRequest("Type an amount such as 250 or 12.5, with at most six decimals.", name)
+        raise BadRequest(_("Type an amount such as 250 or 12.5, with at most six decimals."), name)
     return micros
 
 
@@ -46,7 +47,7 @@ def day_of(form: Form, name: str) -> datetime | None:
     except ValueError:
         day = date.min
     if day.year not in YEARS:
-        raise BadRequest("Type a day as year, month and day, such as 2030-01-31.", name)
+        raise BadRequest(_("Type a day as year, month and day, such as 2030-01-31."), name)
     return datetime.combine(day, time(), UTC)
 
 
@@ -66,4 +67,4 @@ def id_of(form: Form, name: str) -> UUID:
     try:
         return UUID(form[name])
     except ValueError:
-        raise BadRequest("Choose one of the list.", name) from None
+        raise BadRequest(_("Choose one of the list."), name) from None

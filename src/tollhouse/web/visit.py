@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from markupsafe import Markup
@@ -11,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from tollhouse.core.access import Permission
+from tollhouse.core.credit import Left
 from tollhouse.core.errors import TollhouseError
+from tollhouse.core.path import local_path
 from tollhouse.flows.order import Order
 from tollhouse.flows.session import Browser, Held, Signed
 from tollhouse.web import forms, navigation, session
@@ -24,7 +27,8 @@ from tollhouse.web.state import State
 @dataclass(frozen=True, slots=True)
 class Visit:
     """`signed`: who is signed in, None for visitors; `held`: a session that may do nothing yet, or no more. `fields`:
-    what a form sent, none for GET; `now`: the real time of this request."""
+    what a form sent, none for GET; `now`: the real time of this request. `left`: what stands beside a whole page of
+    those who may read it."""
 
     request: Request
     state: State
@@ -34,6 +38,7 @@ class Visit:
     anchor: Anchor
     fields: Fields
     now: datetime
+    left: Left | None = None
 
     @property
     def who(self) -> Signed:
@@ -60,6 +65,12 @@ class Visit:
     def address(self) -> str | None:
         """The network address of the browser."""
         return self.request.client.host if self.request.client else None
+
+    @property
+    def here(self) -> str:
+        """The address that was asked for, as one to come back to."""
+        query = self.request.url.query
+        return local_path(quote(self.request.scope["path"]) + (f"?{query}" if query else ""))
 
     @property
     def is_htmx(self) -> bool:
@@ -104,6 +115,18 @@ class Visit:
         """One block of a page, for htmx."""
         return self._finished(HTMLResponse(self.pages.render_block(template, block, self._context() | context), status))
 
+    def rendered(self, template: str, **context: Any) -> str:
+        """A template alone, for what is sent in pieces."""
+        return self.pages.render(template, self._context() | context)
+
+    def piece(self, template: str, status: int = 200, **context: Any) -> Response:
+        """A template alone as the answer, for scripts and htmx."""
+        return self._finished(HTMLResponse(self.rendered(template, **context), status))
+
+    def words(self, template: str, block: str, **context: Any) -> str:
+        """The same as a text, for answers that come in pieces."""
+        return self.pages.render_block(template, block, self._context() | context)
+
     def go(self, path: str, told: str | None = None, category: Category = "success") -> Response:
         """On to another page of ours, which shows `told`. htmx is told to go there as a whole."""
         response = Response(status_code=200 if self.is_htmx else 303)
@@ -113,7 +136,7 @@ class Visit:
         return self._finished(response)
 
     def _finished(self, response: Response) -> Response:
-        response.headers["vary"] = "HX-Request, Cookie"
+        response.headers["vary"] = "HX-Request, Cookie, Accept-Language"
         self.anchor.remember(response)
         return response
 
@@ -122,8 +145,10 @@ class Visit:
             "signed": self.signed,
             "held": self.held,
             "path": self.request.url.path,
+            "here": self.here,
             "may": self.may,
             "navigation": navigation.shown(self.may),
+            "left": self.left,
             "now": self.now,
             "said": said,
             "csrf_token": self.anchor.token,

@@ -10,6 +10,7 @@ from tollhouse.flows import audit
 from tollhouse.flows.audit import Format, Range
 from tollhouse.store.audit import Filter
 from tollhouse.store.catalogue import PLATFORM_ID
+from tollhouse.web.language import _
 from tollhouse.web.operator.frame import PER_PAGE, address, day, end_of, show, word
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
@@ -63,7 +64,7 @@ def _organization(visit: Visit) -> UUID:
     try:
         return UUID(given) if given else PLATFORM_ID
     except ValueError:
-        raise BadRequest("This is no id of an organisation. Open the organisation's own page first.") from None
+        raise BadRequest(_("This is no id of an organisation. Open the organisation's own page first.")) from None
 
 
 PAGES = (

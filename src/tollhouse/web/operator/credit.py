@@ -8,12 +8,14 @@ from starlette.responses import Response
 
 from tollhouse.core.credit import PRIORITY, Source
 from tollhouse.core.errors import BadRequest, TollhouseError
-from tollhouse.core.money import format_credits, parse_credits
+from tollhouse.core.money import parse_credits
 from tollhouse.flows import govern, platform
 from tollhouse.flows.once import Once
 from tollhouse.flows.order import NewGrant, Overview
 from tollhouse.web import forms
+from tollhouse.web.figure import credits
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import N_, _
 from tollhouse.web.operator.frame import ask_for_proof, new_once, show
 from tollhouse.web.operator.organization import base_of
 from tollhouse.web.route import SUPERADMIN, page
@@ -21,10 +23,10 @@ from tollhouse.web.visit import Visit
 
 # What is given by hand. Allocations of a plan and of a change of it are booked by themselves.
 SOURCES: dict[Source, str] = {
-    "promo": "Promotion: free, used before what is paid",
-    "topup": "Top-up: paid for",
-    "adjustment": "Adjustment: makes up for something",
-    "welcome": "Welcome bonus",
+    "promo": N_("Promotion: free, used before what is paid"),
+    "topup": N_("Top-up: paid for"),
+    "adjustment": N_("Adjustment: makes up for something"),
+    "welcome": N_("Welcome bonus"),
 }
 GRANT = (
     Field("credits", most=20),
@@ -56,16 +58,19 @@ async def grant(visit: Visit) -> Response:
         # what was refused is remembered under its name: the next try is another one
         again = forms.blank(GRANT, {**dict(form.values), "once": new_once()})
         return await _grant_page(visit, again.refused_by(error), error.status)
-    return visit.go(base_of(id_), told=f"{format_credits(wanted.amount_micros)} credits were given.")
+    return visit.go(
+        base_of(id_),
+        told=_("%(amount)s credits were given.", amount=credits(wanted.amount_micros)),
+    )
 
 
 def _wanted(form: Form) -> NewGrant:
     source = form["source"]
     if source not in SOURCES:
-        raise BadRequest("Choose what the credits are.", "source")
+        raise BadRequest(_("Choose what the credits are."), "source")
     amount = _credits(form)
     if amount == 0:
-        raise BadRequest("Give more than nothing.", "credits")
+        raise BadRequest(_("Give more than nothing."), "credits")
     return NewGrant(
         source, amount, form["note"], priority=PRIORITY[source], paid=source == "topup", expires_at=_end_of_day(form)
     )
@@ -76,9 +81,9 @@ def _credits(form: Form) -> int:
     try:
         found = parse_credits(form["credits"])
     except ValueError:
-        raise BadRequest("Write digits with at most six decimals, such as 12.5.", "credits") from None
+        raise BadRequest(_("Write digits with at most six decimals, such as 12.5."), "credits") from None
     if found < 0:
-        raise BadRequest("Write an amount that is not below zero.", "credits")
+        raise BadRequest(_("Write an amount that is not below zero."), "credits")
     return found
 
 
@@ -88,12 +93,13 @@ def _end_of_day(form: Form) -> datetime | None:
     try:
         begin = datetime.strptime(form["expires_on"], "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise BadRequest("Choose a day, such as 2026-02-28.", "expires_on") from None
+        raise BadRequest(_("Choose a day, such as 2026-02-28."), "expires_on") from None
     return begin + timedelta(days=1)
 
 
 async def _grant_page(visit: Visit, form: Form, status: int = 200) -> Response:
-    return await _page(visit, "operator/organization/grant.html", form, status, sources=list(SOURCES.items()))
+    sources = [(source, _(said)) for source, said in SOURCES.items()]
+    return await _page(visit, "operator/organization/grant.html", form, status, sources=sources)
 
 
 async def ask_plan(visit: Visit) -> Response:
@@ -108,8 +114,8 @@ async def change_plan(visit: Visit) -> Response:
         overview = await govern.change_plan(visit.state.db, visit.order, visit.id("organization_id"), form["plan"])
         row = overview.organization
         if row.pending_plan_id is not None:
-            return f"The plan changes to {row.pending_plan_id} when the period ends."
-        return f"The plan is {row.plan_id}."
+            return _("The plan changes to %(plan)s when the period ends.", plan=row.pending_plan_id)
+        return _("The plan is %(plan)s.", plan=row.plan_id)
 
     return await _act(visit, form, act, _plan_page)
 
@@ -130,7 +136,7 @@ async def set_overdraft(visit: Visit) -> Response:
     async def act() -> str:
         limit = _credits(form)
         await govern.set_overdraft(visit.state.db, visit.order, visit.id("organization_id"), limit)
-        return f"The organisation may now spend {format_credits(limit)} credits below zero."
+        return _("The organisation may now spend %(limit)s credits below zero.", limit=credits(limit))
 
     return await _act(visit, form, act, _overdraft_page)
 

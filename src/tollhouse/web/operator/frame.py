@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from tollhouse.core.errors import BadRequest
-from tollhouse.core.money import format_credits
 from tollhouse.core.session import check_proved
+from tollhouse.web.figure import credits
 from tollhouse.web.forms import Field
+from tollhouse.web.language import _
 from tollhouse.web.navigation import Entry, Group
 from tollhouse.web.visit import Visit
 
@@ -42,13 +43,7 @@ def show(visit: Visit, template: str, status: int = 200, **context: Any) -> Resp
         Group("Platform", platform),
         Group("Elsewhere", (Entry("/", "Back to my pages", "arrow-left"),)),
     )
-    return visit.page(template, status, navigation=menu, amount=amount, **context)
-
-
-def amount(micros: int) -> str:
-    """1_234_500_000 micro-credits -> "1,234.5"."""
-    whole, point, fraction = format_credits(abs(micros)).partition(".")
-    return f"{'-' if micros < 0 else ''}{int(whole):,}{point}{fraction}"
+    return visit.page(template, status, navigation=menu, amount=credits, **context)
 
 
 def ask_for_proof(visit: Visit) -> None:
@@ -61,7 +56,9 @@ def word(visit: Visit, name: str) -> str:
     """What the page's address says of this name; "" when nothing. BadRequest for what nobody types."""
     value = visit.request.query_params.get(name, "").strip()
     if len(value) > WORD_MAX or not value.isprintable():
-        raise BadRequest(f"{name!r} in the address of this page cannot be read. Go back and type it again.", name)
+        raise BadRequest(
+            _("%(name)s in the address of this page cannot be read. Go back and type it again.", name=repr(name)), name
+        )
     return value
 
 
@@ -79,7 +76,7 @@ def day(visit: Visit, name: str) -> datetime | None:
     try:
         return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise BadRequest(f"{value!r} is no day. Choose one, such as 2026-02-28.", name) from None
+        raise BadRequest(_("%(value)s is no day. Choose one, such as 2026-02-28.", value=repr(value)), name) from None
 
 
 def end_of(begin: datetime | None) -> datetime | None:

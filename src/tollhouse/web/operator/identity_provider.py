@@ -9,6 +9,7 @@ from tollhouse.flows.oidc import redirect_uri
 from tollhouse.store.identity_provider import IdentityProvider
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.operator.frame import ask_for_proof, show
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
@@ -52,7 +53,10 @@ async def create(visit: Visit) -> Response:
         row = await flow.create(state.db, state.policy, state.key_sets, visit.order, wanted)
     except TollhouseError as error:
         return _new_page(visit, form.refused_by(error), error.status)
-    return visit.go(f"{PATH}/{row.id}", told=f"People can sign in with {row.name} once its redirect address is known.")
+    return visit.go(
+        f"{PATH}/{row.id}",
+        told=_("People can sign in with %(name)s once its redirect address is known.", name=row.name),
+    )
 
 
 async def detail(visit: Visit) -> Response:
@@ -70,7 +74,7 @@ async def change(visit: Visit) -> Response:
         await flow.change(visit.state.db, visit.state.policy, visit.order, row.id, wanted)
     except TollhouseError as error:
         return _page(visit, row, form.refused_by(error), error.status)
-    return visit.go(f"{PATH}/{row.id}", told="Saved. It counts from the next sign-in on.")
+    return visit.go(f"{PATH}/{row.id}", told=_("Saved. It counts from the next sign-in on."))
 
 
 async def test(visit: Visit) -> Response:
@@ -88,7 +92,7 @@ async def ask_delete(visit: Visit) -> Response:
 async def delete(visit: Visit) -> Response:
     visit.form()
     await flow.delete(visit.state.db, visit.order, visit.id("provider_id"))
-    return visit.go(PATH, told="The identity provider is deleted. Nobody signs in with it any more.")
+    return visit.go(PATH, told=_("The identity provider is deleted. Nobody signs in with it any more."))
 
 
 def _secret(form: Form) -> NewSecret | None:
@@ -102,7 +106,7 @@ def _visible(form: Form, name: str) -> str:
     """BadRequest for what was copied with spaces or line ends."""
     value = form[name].strip()
     if any(not "!" <= character <= "~" for character in value):
-        raise BadRequest("This has spaces or characters that it cannot have. Copy it again.", name)
+        raise BadRequest(_("This has spaces or characters that it cannot have. Copy it again."), name)
     return value
 
 
@@ -110,7 +114,7 @@ async def _find(visit: Visit) -> IdentityProvider:
     id_ = visit.id("provider_id")
     found = {one.id: one for one in await flow.read(visit.state.db, visit.order)}
     if id_ not in found:
-        raise NotFound("There is no such identity provider here.")
+        raise NotFound(_("There is no such identity provider here."))
     return found[id_]
 
 

@@ -8,9 +8,11 @@ from tollhouse.core.errors import TollhouseError, Unauthenticated
 from tollhouse.flows import impersonation, people
 from tollhouse.web import forms, session
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import _
 from tollhouse.web.operator.frame import ask_for_proof, show
 from tollhouse.web.route import SIGNED_IN, SUPERADMIN, page
 from tollhouse.web.visit import Visit
+from tollhouse.web.wording import within
 
 FIELDS = (Field("organization", most=36), Field("reason", most=600))
 
@@ -47,7 +49,10 @@ def _organization(form: Form) -> UUID | None:
 
 async def _page(visit: Visit, form: Form, status: int = 200) -> Response:
     person, memberships = await people.read(visit.state.db, visit.order, visit.id("person_id"))
-    options = [(str(one.organization_id), f"{one.name}, as {one.role}") for one in memberships]
+    options = [
+        (str(one.organization_id), _("%(name)s, as %(role)s", name=one.name, role=within(one.role)))
+        for one in memberships
+    ]
     return show(
         visit, "operator/people/impersonate.html", status, person=person, base=f"/operator/people/{person.id}",
         options=options, form=form,
@@ -64,7 +69,7 @@ async def end(visit: Visit) -> Response:
         response = visit.go("/sign-in", told=str(error), category="warning")
         session.end(response, state.site)
         return response
-    response = visit.go(f"/operator/people/{person_id}", told="You act as yourself again.")
+    response = visit.go(f"/operator/people/{person_id}", told=_("You act as yourself again."))
     session.begin(response, state.site, cookie)
     return response
 

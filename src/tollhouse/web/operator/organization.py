@@ -14,12 +14,13 @@ from tollhouse.flows.people import Search
 from tollhouse.store import credit
 from tollhouse.store.audit import Filter
 from tollhouse.web import forms
+from tollhouse.web.language import N_, _
 from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, show, word
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
 PATH = "/operator/organizations"
-STATES = {"open": "Open", "suspended": "Suspended", "deleted": "Deleted"}
+STATES = {"open": N_("Open"), "suspended": N_("Suspended"), "deleted": N_("Deleted")}
 ROWS_OF_AUDIT = 20
 
 
@@ -70,7 +71,7 @@ async def ask_revoke(visit: Visit) -> Response:
     found = await keys.read(visit.state.db, Manager(id_, visit.order, None))
     key = next((one for one in found if one.id == key_id), None)
     if key is None:
-        return visit.go(f"{PATH}/{id_}/keys", told="This key works no more already.", category="info")
+        return visit.go(f"{PATH}/{id_}/keys", told=_("This key works no more already."), category="info")
     return show(visit, "operator/organization/revoke.html", **_about(overview), key=key)
 
 
@@ -78,7 +79,7 @@ async def revoke(visit: Visit) -> Response:
     visit.form()
     id_ = visit.id("organization_id")
     row = await keys.revoke(visit.state.db, Manager(id_, visit.order, None), visit.id("key_id"))
-    return visit.go(f"{PATH}/{id_}/keys", told=f"The key {row.name} was revoked. It works no more.")
+    return visit.go(f"{PATH}/{id_}/keys", told=_("The key %(name)s was revoked. It works no more.", name=row.name))
 
 
 async def show_audit(visit: Visit) -> Response:
@@ -103,7 +104,11 @@ async def suspend(visit: Visit) -> Response:
         row = await act(visit.state.db, visit.order, id_, form["reason"])
     except TollhouseError as error:
         return await _suspension(visit, form.refused_by(error), error.status)
-    told = f"{row.name} is open again." if lift else f"{row.name} is suspended: from now on nobody uses it."
+    told = (
+        _("%(name)s is open again.", name=row.name)
+        if lift
+        else _("%(name)s is suspended: from now on nobody uses it.", name=row.name)
+    )
     return visit.go(f"{PATH}/{id_}", told=told)
 
 

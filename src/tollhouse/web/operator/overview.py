@@ -3,6 +3,7 @@
 from starlette.responses import Response
 
 from tollhouse.flows import govern, platform
+from tollhouse.web.language import _
 from tollhouse.web.operator.frame import show
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
@@ -18,7 +19,7 @@ async def prove(visit: Visit) -> Response:
     visit.form()
     failures = await govern.prove_ledger(visit.state.db, visit.order)
     if not failures:
-        return visit.go("/operator", told="The ledger holds: every invariant was checked.")
+        return visit.go("/operator", told=_("The ledger holds: every invariant was checked."))
     found = await platform.overview(visit.state.db)
     return show(visit, "operator/overview.html", numbers=found.numbers, proved=found.proved, failures=failures)
 

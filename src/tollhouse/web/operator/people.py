@@ -11,16 +11,17 @@ from tollhouse.flows.people import Search
 from tollhouse.store.catalogue import PLATFORM_ID
 from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
+from tollhouse.web.language import N_, _
 from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, show, word
 from tollhouse.web.route import SUPERADMIN, Page, page
 from tollhouse.web.visit import Visit
 
 PATH = "/operator/people"
 STATES = {
-    "superadmin": "Superadmins",
-    "suspended": "Suspended",
-    "unverified": "Address not verified",
-    "erased": "Erased",
+    "superadmin": N_("Superadmins"),
+    "suspended": N_("Suspended"),
+    "unverified": N_("Address not verified"),
+    "erased": N_("Erased"),
 }
 TASKS_SHOWN = 10
 _EMAIL = Field("email", most=254)
@@ -79,7 +80,7 @@ class Act:
         return (*((REASON,) if self.asks_why else ()), *((_EMAIL,) if self.asks_whom else ()))
 
     async def _page(self, visit: Visit, form: Form, status: int = 200) -> Response:
-        person, _ = await people.read(visit.state.db, visit.order, visit.id("person_id"))
+        person, _memberships = await people.read(visit.state.db, visit.order, visit.id("person_id"))
         return show(
             visit, "operator/people/act.html", status, person=person, base=f"{PATH}/{person.id}", act=self, form=form
         )
@@ -92,85 +93,128 @@ class Act:
 
 async def _suspend(visit: Visit, form: Form) -> str:
     await people.suspend(visit.state.db, visit.order, visit.id("person_id"), form["reason"])
-    return "The person is suspended: from now on they may do nothing."
+    return _("The person is suspended: from now on they may do nothing.")
 
 
 async def _unsuspend(visit: Visit, form: Form) -> str:
     await people.unsuspend(visit.state.db, visit.order, visit.id("person_id"), form["reason"])
-    return "The person may sign in again."
+    return _("The person may sign in again.")
 
 
 async def _sign_out(visit: Visit, form: Form) -> str:
     ended = await people.sign_out(visit.state.db, visit.order, visit.id("person_id"), form["reason"])
-    return f"Sessions ended: {ended}."
+    return _("Sessions ended: %(ended)s.", ended=ended)
 
 
 async def _remove_second_factor(visit: Visit, form: Form) -> str:
     state = visit.state
     await people.remove_second_factor(state.db, state.site, visit.order, visit.id("person_id"), form["reason"])
-    return "The second factor is gone. The person was told by mail, and signs in without a code."
+    return _("The second factor is gone. The person was told by mail, and signs in without a code.")
 
 
 async def _promote(visit: Visit, form: Form) -> str:
     await people.set_superadmin(visit.state.db, visit.order, visit.id("person_id"), True)
-    return "The person is a superadmin, once they have signed in again."
+    return _("The person is a superadmin, once they have signed in again.")
 
 
 async def _demote(visit: Visit, form: Form) -> str:
     await people.set_superadmin(visit.state.db, visit.order, visit.id("person_id"), False)
-    return "The person is no superadmin any more."
+    return _("The person is no superadmin any more.")
 
 
 async def _export(visit: Visit, form: Form) -> str:
     await privacy.order_account(visit.state.db, visit.order, "export", visit.id("person_id"))
-    return "The export was ordered. Its file is here in a few minutes."
+    return _("The export was ordered. Its file is here in a few minutes.")
 
 
 async def _erase(visit: Visit, form: Form) -> str:
-    person, _ = await people.read(visit.state.db, visit.order, visit.id("person_id"))
+    person, _memberships = await people.read(visit.state.db, visit.order, visit.id("person_id"))
     if form["email"].lower() != person.email:
-        raise BadRequest("This is not the person's address. Type it as it stands above.", "email")
+        raise BadRequest(_("This is not the person's address. Type it as it stands above."), "email")
     await privacy.order_account(visit.state.db, visit.order, "erasure", visit.id("person_id"))
-    return "The erasure was ordered. It is done in a few minutes."
+    return _("The erasure was ordered. It is done in a few minutes.")
 
 
 ACTS = (
     Act(
-        "suspend", "Suspend", "Nothing works for this person any more, in no organisation, from the next call on. "
-        "Their data stays, and so does what others have.", "Suspend", _suspend, asks_why=True,
+        "suspend",
+        N_("Suspend"),
+        N_(
+            "Nothing works for this person any more, in no organisation, from the next call on. Their data "
+            "stays, and so does what others have."
+        ),
+        N_("Suspend"),
+        _suspend,
+        asks_why=True,
     ),
     Act(
-        "unsuspend", "Let in again", "The person may sign in and do what their roles allow.", "Let in again",
-        _unsuspend, asks_why=True, grave=False,
+        "unsuspend",
+        N_("Let in again"),
+        N_("The person may sign in and do what their roles allow."),
+        N_("Let in again"),
+        _unsuspend,
+        asks_why=True,
+        grave=False,
     ),
     Act(
-        "sign-out", "Sign out everywhere", "All of the person's sessions end at once. They may sign in again.",
-        "End all sessions", _sign_out, asks_why=True,
+        "sign-out",
+        N_("Sign out everywhere"),
+        N_("All of the person's sessions end at once. They may sign in again."),
+        N_("End all sessions"),
+        _sign_out,
+        asks_why=True,
     ),
     Act(
-        "remove-second-factor", "Remove the second factor", "For somebody who lost their app and their recovery codes, "
-        "and has proved to you who they are. Their sessions end, and they sign in without a code.",
-        "Remove the second factor", _remove_second_factor, asks_why=True,
+        "remove-second-factor",
+        N_("Remove the second factor"),
+        N_(
+            "For somebody who lost their app and their recovery codes, and has proved to you who they are. Their "
+            "sessions end, and they sign in without a code."
+        ),
+        N_("Remove the second factor"),
+        _remove_second_factor,
+        asks_why=True,
     ),
     Act(
-        "promote", "Make a superadmin", "A superadmin sees every organisation, gives credits and acts as others. Their "
-        "sessions end: it counts once they have signed in again, in live mode with a second factor.",
-        "Make a superadmin", _promote,
+        "promote",
+        N_("Make a superadmin"),
+        N_(
+            "A superadmin sees every organisation, gives credits and acts as others. Their sessions end: it "
+            "counts once they have signed in again, in live mode with a second factor."
+        ),
+        N_("Make a superadmin"),
+        _promote,
     ),
     Act(
-        "demote", "Take the operators' area away", "The person stays a member of their organisations and sees this "
-        "area no more. Their sessions end.", "Take it away", _demote,
+        "demote",
+        N_("Take the operators' area away"),
+        N_("The person stays a member of their organisations and sees this area no more. Their sessions end."),
+        N_("Take it away"),
+        _demote,
     ),
     Act(
-        "export", "Export the account", "A zip file with all that is known of the person is made. Whoever opens this "
-        "page can download it for seven days; each download is recorded.", "Order the export", _export, grave=False,
+        "export",
+        N_("Export the account"),
+        N_(
+            "A zip file with all that is known of the person is made. Whoever opens this page can download it "
+            "for seven days; each download is recorded."
+        ),
+        N_("Order the export"),
+        _export,
+        grave=False,
     ),
     Act(
-        "erase", "Erase the account", "Name, address, sign-in, prompts and answers are gone for good, and so is the "
-        "person's own organisation. The ledger keeps its sums under a pseudonym. Nobody can undo this.",
-        "Erase for good", _erase, asks_whom=True,
+        "erase",
+        N_("Erase the account"),
+        N_(
+            "Name, address, sign-in, prompts and answers are gone for good, and so is the person's own "
+            "organisation. The ledger keeps its sums under a pseudonym. Nobody can undo this."
+        ),
+        N_("Erase for good"),
+        _erase,
+        asks_whom=True,
     ),
-)  # fmt: skip
+)
 
 PAGES = (
     page(PATH, index, needs=SUPERADMIN),
