@@ -151,6 +151,25 @@ async def test_a_link_signs_in_once_and_opening_it_does_not_use_it_up(place: Pla
     assert answer.status == 404 and "works no more" in said(answer) and not await is_in(other)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "led"),
+    [("/admin/keys?all=1", "/admin/keys?all=1"), ("//evil.example", "/"), ("https://evil.example", "/")],
+)
+async def test_a_link_leads_on_to_where_one_wanted_to_go_and_nowhere_else(
+    place: Place, wanted: str, led: str
+) -> None:  # fmt: skip
+    await place.person("ada@example.com")
+    visitor = place.visitor()
+    await send(visitor, "/sign-in/link", {"email": "ada@example.com", "next": wanted})
+    there = await link(place, "ada@example.com")
+    page = await visitor.get(there)
+    [form] = page.soup.select("form[action^='/sign-in/link/']")
+    fields = {str(one["name"]): str(one["value"]) for one in form.select("input[name]")}
+    answer = await visitor.post(str(form["action"]), fields)
+    assert (answer.status, answer.headers["location"]) == (303, led)
+    assert await is_in(visitor)
+
+
 async def test_a_link_that_is_made_up_or_of_another_kind_opens_nothing(place: Place) -> None:
     await place.person("ada@example.com")
     await send(place.visitor(), "/forgot-password", {"email": "ada@example.com"})

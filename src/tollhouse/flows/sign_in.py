@@ -1,6 +1,7 @@
 """Signing in: by password, by a link in mail, by an account elsewhere. A second factor comes after each."""
 
 from dataclasses import dataclass, field
+from urllib.parse import quote
 from uuid import UUID
 
 from tollhouse.core import letter
@@ -80,8 +81,9 @@ async def verify_email(db: Database, site: Site, order: Order, token: str, passw
     return await session.begin(db, site, order, person.id, "password", browser, knows=hash_)
 
 
-async def request_link(db: Database, site: Site, order: Order, email: str) -> None:
-    """Sends a link to sign in. Neither the answer nor its time tells whether there is an account."""
+async def request_link(db: Database, site: Site, order: Order, email: str, next_path: str = "/") -> None:
+    """Sends a link to sign in, which leads on to `next_path`, a path here. Neither the answer nor its time tells
+    whether there is an account."""
     address = normalised(email)
     await check_mail(db, site, order, address)
     async with hasher.on_the_beat():
@@ -90,6 +92,8 @@ async def request_link(db: Database, site: Site, order: Order, email: str) -> No
             return
         async with db.person(person.id) as tx:
             there = await link.issue(tx, site, "sign_in", person.id, person.email, order.now)
+            if next_path != "/":
+                there += f"?next={quote(next_path, safe='')}"
             await link.post(tx, person.email, letter.sign_in(site.name, there), order.now)
             own = _own(order, person.id)
             await record_own(tx, own, "person.sign_in_link_sent", ("person", str(person.id)), {})

@@ -54,7 +54,8 @@ async def send_link(visit: Visit) -> Response:
     if not form.ok:
         return await _again(visit, form)
     try:
-        await ways.request_link(visit.state.db, visit.state.site, visit.stranger, form["email"])
+        there = local_path(form["next"])
+        await ways.request_link(visit.state.db, visit.state.site, visit.stranger, form["email"], there)
     except TollhouseError as error:
         return await _again(visit, form, error)
     return visit.page("sign_in/link_sent.html", email=form["email"])
@@ -66,16 +67,16 @@ async def look_at_link(visit: Visit) -> Response:
         sent = await link.look(visit.state.db, visit.state.site.keyring, "sign_in", visit.token, visit.now)
     except NotFound as error:
         return link_over(visit, error, "/sign-in", _("To the sign-in page"))
-    return visit.page("sign_in/link.html", email=sent.email)
+    return visit.page("sign_in/link.html", email=sent.email, next=wanted(visit))
 
 
 async def use_link(visit: Visit) -> Response:
-    visit.form()
+    form = visit.form(NEXT)
     try:
         begun = await ways.with_link(visit.state.db, visit.state.site, visit.stranger, visit.token, visit.browser)
     except NotFound as error:
         return link_over(visit, error, "/sign-in", _("To the sign-in page"))
-    return enter(visit, begun, "/")
+    return enter(visit, begun, form["next"])
 
 
 async def ask_code(visit: Visit) -> Response:
