@@ -233,6 +233,20 @@ async def test_an_organisations_rule_about_the_model_that_answers_counts_it(
     ]  # fmt: skip
 
 
+async def test_a_lost_process_counts_in_a_limit_of_credits_what_it_is_charged(
+    books: str, teller: Teller, clock: Clock
+) -> None:
+    hers = await found(books, clock(), 500 * CREDIT)
+    await rule(books, hers, MINI, "credits", MINI_PRICE + 1)
+    admitted = await teller.admit(ask(hers, MINI))
+    with pytest.raises(LimitExceeded):
+        await teller.admit(ask(hers, MINI))
+    clock.move(seconds=LEASE.total_seconds() + 1)
+    assert await teller.do(Reap(hers, admitted.id))
+    query = "SELECT used::int, reserved::int FROM quota_window WHERE meter = 'credits'"
+    assert await rows(books, query) == [(MINI_INPUT_PRICE, 0)]
+
+
 async def test_a_lost_process_is_settled_for_the_model_that_was_asked_last(
     books: str, teller: Teller, clock: Clock
 ) -> None:
