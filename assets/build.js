@@ -2,12 +2,13 @@
 // Each file's name carries a digest of what is in it; manifest.json says which file is which, and where it came from.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const target = process.argv[2] ?? join(here, "..", "src", "tollhouse", "web", "static", "dist");
+const folder = process.argv[2] ?? join(here, "..", "src", "tollhouse", "web", "static", "dist");
+const target = `${folder}.new`; // what was built before stays until all of this is
 const modules = join(here, "node_modules");
 const FONT = "@fontsource-variable/instrument-sans";
 const BASECOAT = ["basecoat", "combobox", "popover", "sidebar", "tabs", "toast"];
@@ -67,6 +68,7 @@ put("theme.js", text("js", "theme.js"), OWN);
 put("app.js", text("js", "app.js"), OWN);
 put("figures.js", text("js", "figures.js"), OWN);
 put("chat.js", text("js", "chat.js"), OWN);
+put("document.js", text("js", "document.js"), OWN);
 put("live.js", text("js", "live.js"), OWN);
 put("playground.js", text("js", "playground.js"), OWN);
 put("picker.js", text("js", "picker.js"), OWN);
@@ -90,3 +92,5 @@ const inputs = ["package.json", "package-lock.json", "build.js", "icons.txt"].co
 );
 const sources = Object.fromEntries(inputs.map((path) => [path, digest(read(path), "sha256", "hex")]));
 writeFileSync(join(target, "manifest.json"), JSON.stringify({ files, sources }, null, 1) + "\n");
+rmSync(folder, { recursive: true, force: true });
+renameSync(target, folder);

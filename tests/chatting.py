@@ -142,7 +142,7 @@ async def room(url: str, at: Callable[[], datetime] = clock) -> AsyncIterator[Ro
     told = Told([])
     writers = Writers(db, at, told)
     try:
-        yield Room(url, db, teller, pumps, Parts(db, Talks(pumps, at, "test"), at, writers), told)
+        yield Room(url, db, teller, pumps, Parts(db, Talks(pumps, db, at, "test"), at, writers), told)
     finally:
         await pumps.close(0)
         await writers.close()

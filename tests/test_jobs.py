@@ -331,6 +331,39 @@ async def test_what_was_said_is_kept_for_as_many_days_as_its_organisation_chose(
 
 
 @ways
+async def test_chats_are_kept_as_long_as_chosen_and_answers_nobody_writes_are_finished(
+    office: Office, way: Way
+) -> None:
+    hers, now = await found(office.url, office.clock()), office.clock()
+    await change(office.url, "UPDATE organization SET chat_retention_days = 30 WHERE id = %s", hers)
+    person = uuid4()
+    await change(
+        office.url, "INSERT INTO person (id, email, name, created_at) VALUES (%s, 'p@x.org', 'P', now())", person
+    )
+    for days, written_s in ((31, 61), (29, 61), (0, 59)):
+        said, answer = uuid4(), uuid4()
+        await change(
+            office.url,
+            """INSERT INTO conversation (organization_id, id, person_id, title, created_at, updated_at)
+               VALUES (%s, %s, %s, %s, %s, %s)""",
+            hers, said, person, f"{days} days ago", now, now - timedelta(days=days),
+        )  # fmt: skip
+        await change(
+            office.url,
+            """INSERT INTO message (organization_id, conversation_id, id, person_id, author, state, content, created_at,
+                   written_at)
+               VALUES (%s, %s, %s, %s, 'assistant', 'writing', '', %s, %s)""",
+            hers, said, answer, person, now, now - timedelta(seconds=written_s),
+        )  # fmt: skip
+    await way(office, lambda worker: worker.finish_answers(0))
+    await way(office, lambda worker: worker.tidy(0))
+    left = (
+        "SELECT c.title, m.state FROM conversation c JOIN message m ON m.conversation_id = c.id ORDER BY c.updated_at"
+    )
+    assert await rows(office.url, left) == [("29 days ago", "incomplete"), ("0 days ago", "writing")]
+
+
+@ways
 async def test_of_sessions_links_and_invitations_that_ended_nothing_is_left_after_thirty_days(
     office: Office, way: Way
 ) -> None:
@@ -519,7 +552,10 @@ async def test_the_nightly_proof_reports_what_does_not_hold_and_repairs_nothing(
 async def test_each_job_is_in_the_queue_and_runs(office: Office) -> None:
     """By a worker that stops when there is nothing left to do."""
     app = jobs.build(Config(database_url=office.url), office.workers[0], office.checks, office.notices)
-    names = {"reap", "catch_up", "check_connections", "do_privacy_tasks", "mail_notices", "roll_up", "tidy", "prove", "sweep"}
+    names = {
+        "reap", "catch_up", "check_connections", "do_privacy_tasks", "finish_answers", "mail_notices", "roll_up",
+        "tidy", "prove", "sweep",
+    }  # fmt: skip
     assert {task.task.name for task in app.periodic_registry.periodic_tasks.values()} == names
     async with app.open_async():
         for name in names:

@@ -96,6 +96,7 @@ class Home:
             email,
             name,
             *(f"{what}-{mark}" for what in ("agent", "subject", "linked", "letter", "pass", "orgname")),
+            *(f"{what}-{mark}" for what in ("helper", "told", "knows", "passage", "ownmodel", "chat", "note", "about")),
         )
         await self._give(id_, email, own, mark)
         return Somebody(id_, email, name, own, words)
@@ -135,6 +136,42 @@ class Home:
         await change("UPDATE organization SET name = %s, stores_content = true, cache_ttl_s = 3600 WHERE id = %s",
                      f"orgname-{mark}", own)  # fmt: skip
         await change("INSERT INTO end_user VALUES (%s, %s, %s, now())", own, uuid4(), f"agent-{mark}")
+        await self._chat(id_, own, mark)
+
+    async def _chat(self, id_: UUID, organization_id: UUID, mark: str) -> None:
+        """A conversation, and all else that one has of one's own beside it."""
+        change, chat, assistant, document = self.made.change, uuid4(), uuid4(), uuid4()
+        await change(
+            """INSERT INTO assistant (organization_id, id, person_id, slug, kind, name, system_message, created_at,
+                   updated_at)
+               VALUES (%s, %s, %s, %s, 'template', %s, %s, now(), now())""",
+            organization_id, assistant, id_, f"slug-{mark}", f"helper-{mark}", f"told-{mark}",
+        )  # fmt: skip
+        await change("INSERT INTO document VALUES (%s, %s, %s, %s, '', now())",
+                     organization_id, document, assistant, f"knows-{mark}")  # fmt: skip
+        await change("INSERT INTO passage VALUES (%s, %s, 1, %s, '', %s)",
+                     organization_id, document, assistant, f"passage-{mark}")  # fmt: skip
+        await change(
+            """INSERT INTO own_model (organization_id, id, person_id, name, protocol, base_url, provider_model_id,
+                   key_ciphertext, context_window, max_output_tokens, created_at, updated_at)
+               VALUES (%s, %s, %s, %s, 'openai', 'https://example.com', 'm', %s, 1, 1, now(), now())""",
+            organization_id, uuid4(), id_, f"ownmodel-{mark}", f"pass-{mark}".encode(),
+        )  # fmt: skip
+        await change(
+            """INSERT INTO conversation (organization_id, id, person_id, title, created_at, updated_at)
+               VALUES (%s, %s, %s, %s, now(), now())""",
+            organization_id, chat, id_, f"chat-{mark}",
+        )  # fmt: skip
+        await change(
+            """INSERT INTO message (organization_id, conversation_id, id, person_id, author, state, content,
+                   rating_note, created_at, written_at)
+               VALUES (%s, %s, %s, %s, 'assistant', 'done', %s, %s, now(), now())""",
+            organization_id, chat, uuid4(), id_, f"told-{mark}", f"note-{mark}",
+        )  # fmt: skip
+        await change("INSERT INTO preference VALUES (%s, %s, 'gpt-4o', %s, true, now())",
+                     organization_id, id_, f"about-{mark}")  # fmt: skip
+        await change("INSERT INTO persona_override VALUES (%s, %s, %s, 'gpt-4o')",
+                     organization_id, id_, assistant)  # fmt: skip
 
     async def cookie(self, person_id: UUID, organization_id: UUID | None = None) -> dict[str, str]:
         if organization_id is None:
@@ -428,6 +465,7 @@ async def test_an_organisation_erases_what_it_has_of_a_member_and_not_the_accoun
     async with home.db.operator() as tx:
         await member.insert(tx, other.id, ada.id, "member", datetime.now(UTC))
     mark = uuid4().hex
+    await home._chat(ada.id, team.id, f"inside-{mark}")
     await home.say(await home.cookie(ada.id, team.id), f"inside-{mark}")
     await home.say(await home.cookie(ada.id, other.id), f"outside-{mark}")
     browser, before = await home.cookie(boss.id, team.id), await home.sums()
@@ -572,6 +610,7 @@ async def test_an_organisations_export_of_a_member_ends_at_its_own_door(home: Ho
     async with home.db.operator() as tx:
         await member.insert(tx, other.id, ada.id, "member", datetime.now(UTC))
     mark = uuid4().hex
+    await home._chat(ada.id, team.id, mark)
     await home.say(await home.cookie(ada.id, team.id), f"inside-{mark}")
     await home.say(await home.cookie(ada.id, other.id), f"outside-{mark}")
     task = await home.ordered("/api/privacy/tasks", team.headers, {"kind": "export", "member": str(ada.id)})
@@ -582,6 +621,9 @@ async def test_an_organisations_export_of_a_member_ends_at_its_own_door(home: Ho
     assert f"inside-{mark}" in whole and f"outside-{mark}" not in whole
     assert str(other.id) not in whole and str(ada.own) not in whole
     assert {"profile", "sessions", "linked_identities", "mail", "invitations"}.isdisjoint(files)
+    assert files["preferences"][0]["default_model_id"] == "gpt-4o"
+    for word in ("chat", "told", "note", "about", "passage"):
+        assert f"{word}-{mark}" not in whole, "chats are nobody else's, an organisation's neither"
 
 
 async def test_what_was_erased_is_in_no_file_that_was_made_before(home: Home) -> None:
@@ -663,7 +705,11 @@ async def test_cut_anywhere_and_done_twice_at_once_the_result_is_the_same(home: 
 
 # Where something stands that says who somebody is, or whose it is: each is exported, and erased or kept on purpose.
 KNOWN = {
-    "api_key": {"created_by", "name"}, "audit": {"actor", "address"}, "connection": {"name"},
+    "api_key": {"created_by", "name"}, "assistant": {"person_id", "name"}, "assistant_use": {"subject_id"},
+    "conversation": {"person_id", "title"}, "document": {"title"}, "message": {"person_id", "content"},
+    "notice_read": {"person_id"}, "own_model": {"person_id", "name"}, "passage": {"content"},
+    "persona_override": {"subject_id"}, "preference": {"subject_id"},
+    "audit": {"actor", "address"}, "connection": {"name"},
     "entitlement": {"subject_id"}, "identity_provider": {"name"}, "invitation": {"email", "invited_by"},
     "jwt_issuer": {"name"}, "linked_identity": {"person_id", "email", "subject"}, "mail": {"recipient", "subject"},
     "member": {"person_id"}, "one_time_token": {"person_id", "email"}, "organization": {"name"},

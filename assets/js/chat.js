@@ -54,7 +54,7 @@
       made.querySelector("p").textContent = (await response.text()).split("\n\n").slice(1).join(" ").trim();
       refused.replaceChildren(made);
     }
-    refused.scrollIntoView({ block: "end" });
+    setStuck(true);
   }
 
   const card = (name) => at(`card-${name}`).content.firstElementChild.cloneNode(true);
@@ -412,7 +412,7 @@
     arm(document.body);
     const article = log.querySelector("article[data-writing]");
     if (article) listen(article);
-    keepUp();
+    if (log.querySelector("article, .refusal") && !location.hash) keepUp();
   }
 
   if (/Mac|iPhone|iPad/.test(navigator.platform)) chat.querySelector("[data-shortcut]").textContent = "⌘K";

@@ -138,7 +138,7 @@ class App:
         )
         complete = Completions(self._pumps, clock).complete
         self._api = api.build(ApiState(db, teller, authentication, policy, clock, complete, tokens, site))
-        talk, writers = Talks(self._pumps, clock, mode), Writers(db, clock, live.tell)
+        talk, writers = Talks(self._pumps, db, clock, mode), Writers(db, clock, live.tell)
         self._parts.push_async_callback(writers.close)
         chat = ChatParts(db, talk, clock, writers)
         self._web = web.build(WebState(db, teller, site, clock, policy, tokens.key_sets, open_id, live, talk, chat))

@@ -24,13 +24,16 @@ from tollhouse.flows.operation import AnyOperation, CatchUp, Reap
 from tollhouse.flows.order import Order
 from tollhouse.flows.site import Site
 from tollhouse.flows.spend import Teller
+from tollhouse.flows.writing import INTERRUPTED, SILENT
 from tollhouse.outside.mail import MailServer
 from tollhouse.store import (
     call,
     connection,
     content,
+    conversation,
     idempotency,
     kept_answer,
+    message,
     organization,
     privacy,
     retention,
@@ -103,9 +106,9 @@ class Jobs:
         return answers
 
     async def tidy(self, timestamp: int) -> None:
-        """Stored answers of idempotent calls are kept for a day, answers to be given again, prompts and answers for as
-        long as their organisation chose, exports for seven days, sessions and links that ended for thirty, mail and
-        throttles as long as they say something; partitions for the months to come."""
+        """Stored answers of idempotent calls are kept for a day, answers to be given again, prompts and answers, and
+        chats for as long as their organisation chose, exports for seven days, sessions and links that ended for thirty,
+        mail and throttles as long as they say something; partitions for the months to come."""
         now = self._clock()
         async with self._db.worker() as tx:
             await idempotency.forget(tx, now - ANSWERS_KEPT)
@@ -113,6 +116,8 @@ class Jobs:
             await kept_answer.forget_expired(tx, now)
         async with self._db.worker() as tx:
             await content.forget_outlived(tx, now)
+        async with self._db.worker() as tx:
+            await conversation.delete_outlived(tx, now)
         async with self._db.worker() as tx:
             await privacy.forget_results(tx, now)
         async with self._db.worker() as tx:
@@ -122,6 +127,13 @@ class Jobs:
         await mail.tidy(self._db, now)
         async with self._db.worker() as tx:
             await usage.create_partitions(tx, now, now + PARTITIONS_AHEAD)
+
+    async def finish_answers(self, timestamp: int) -> None:
+        """Answers in chats on which nobody writes any more: their process is gone. What they cost is the reaper's."""
+        async with self._db.worker() as tx:
+            finished = await message.abandon_all(tx, self._clock() - SILENT, INTERRUPTED)
+        if finished:
+            log.info("finished answers on which nobody wrote any more", finished=finished)
 
     async def do_privacy_tasks(self, timestamp: int) -> None:
         """Exports and erasures that were ordered. One that breaks keeps no other from its turn; the first failure is
@@ -222,6 +234,7 @@ def build(config: Config, jobs: Jobs, checks: Checks, notices: Notices, post: Po
     for name, cron, run in (
         ("reap", "* * * * * */15", jobs.reap),
         ("catch_up", "* * * * *", jobs.catch_up),
+        ("finish_answers", "* * * * *", jobs.finish_answers),
         ("check_connections", "* * * * *", checks.check_connections),
         ("do_privacy_tasks", "* * * * *", jobs.do_privacy_tasks),
         ("mail_notices", "* * * * *", notices.mail_notices),

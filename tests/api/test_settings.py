@@ -21,7 +21,7 @@ from tollhouse.store.db import Database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NOTHING = {"cache_ttl_seconds": None, "store_content": False, "retention_days": 30}
+NOTHING = {"cache_ttl_seconds": None, "store_content": False, "retention_days": 30, "chat_retention_days": None}
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = sha256(b"a request").digest()
 
@@ -55,18 +55,30 @@ async def test_nothing_is_kept_until_it_is_chosen_and_each_choice_is_made_by_its
     id_, key = await organization(client)
     assert (await client.call("GET", "/api/settings", key=key)).body == NOTHING
     for body, settings in (
-        ({"cache_ttl_seconds": 3600}, (3600, False, 30)),
-        ({"store_content": True}, (3600, True, 30)),
-        ({}, (3600, True, 30)),
-        ({"retention_days": 1}, (3600, True, 1)),
-        ({"cache_ttl_seconds": None}, (None, True, 1)),
-        ({"cache_ttl_seconds": 2_592_000, "store_content": False, "retention_days": 3650}, (2_592_000, False, 3650)),
+        ({"cache_ttl_seconds": 3600}, (3600, False, 30, None)),
+        ({"store_content": True}, (3600, True, 30, None)),
+        ({}, (3600, True, 30, None)),
+        ({"retention_days": 1}, (3600, True, 1, None)),
+        ({"chat_retention_days": 365}, (3600, True, 1, 365)),
+        ({"cache_ttl_seconds": None}, (None, True, 1, 365)),
+        (
+            {
+                "cache_ttl_seconds": 2_592_000,
+                "store_content": False,
+                "retention_days": 3650,
+                "chat_retention_days": None,
+            },
+            (2_592_000, False, 3650, None),
+        ),
     ):
         reply = await choose(client, key, **body)
         assert (reply.status, reply.body) == (200, dict(zip(NOTHING, settings, strict=True)))
         assert (await client.call("GET", "/api/settings", key=key)).body == reply.body
         stored = await rows(
-            client, "SELECT cache_ttl_s, stores_content, retention_days FROM organization WHERE id = %s", id_
+            client,
+            """SELECT cache_ttl_s, stores_content, retention_days, chat_retention_days FROM organization
+               WHERE id = %s""",
+            id_,
         )
         assert stored == [settings]
 
@@ -76,6 +88,7 @@ async def test_each_change_is_in_the_audit_log_with_who_made_it(client: Api) -> 
     await choose(client, key, cache_ttl_seconds=60, store_content=True)
     await choose(client, key, store_content=True)
     await choose(client, key, retention_days=7, store_content=True)
+    await choose(client, key, chat_retention_days=90)
     for method, path in (("DELETE", "/api/settings/cache"), ("DELETE", "/api/requests/content")):
         assert (await client.call(method, path, key=key)).body == {"forgotten": 0}
     trail = await audited(client, id_)
@@ -86,6 +99,7 @@ async def test_each_change_is_in_the_audit_log_with_who_made_it(client: Api) -> 
             {"cache_ttl_seconds": {"from": None, "to": 60}, "store_content": {"from": False, "to": True}},
         ),
         ("settings.changed", id_, {"retention_days": {"from": 30, "to": 7}}),
+        ("settings.changed", id_, {"chat_retention_days": {"from": None, "to": 90}}),
         ("cache.emptied", id_, {"answers": 0}),
         ("content.forgotten", id_, {"requests": 0}),
     ]
@@ -99,6 +113,7 @@ async def test_each_change_is_in_the_audit_log_with_who_made_it(client: Api) -> 
         ({"cache_ttl_seconds": 2_592_001}, "cache_ttl_seconds"),
         ({"cache_ttl_seconds": "60"}, "cache_ttl_seconds"),
         ({"cache_ttl_seconds": 1.5}, "cache_ttl_seconds"),
+        ({"chat_retention_days": 0}, "chat_retention_days"),
         ({"retention_days": 0}, "retention_days"),
         ({"retention_days": 3651}, "retention_days"),
         ({"retention_days": None}, "retention_days"),

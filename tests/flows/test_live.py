@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
 
+from tollhouse.core.notice import Notice
 from tollhouse.flows.live import FOLLOWERS_MAX, TOPICS, Follower, Live
+from tollhouse.flows.seed import DEMO_ID
 from tollhouse.store.db import Database
+from tollhouse.store.exchange import connect_teller, disconnect_teller, run
+from tollhouse.store.notice import insert
 
 HERE, ADA, BOB = uuid4(), uuid4(), uuid4()
 
@@ -111,3 +116,17 @@ async def test_a_process_that_goes_down_sends_everybody_elsewhere(database_url: 
         assert await asyncio.wait_for(waiting, 15) == []
         late = live.follow(HERE, ADA)
         assert all(one.over and one.elsewhere for one in (follower, late))
+
+
+async def test_a_notice_of_the_teller_is_told_to_everybody_there_with_its_commit_and_once(database_url: str) -> None:
+    async with lives(database_url) as (_, live, _other):
+        ada, bob = await listening(live, DEMO_ID), live.follow(DEMO_ID, BOB)
+        elsewhere = live.follow(HERE, ADA)
+        now = datetime.now(UTC)
+        low = Notice(DEMO_ID, "low_balance", now.date(), 1, 2, now)
+        teller = await connect_teller(database_url)
+        await run(teller, insert([low]), commit=True)
+        assert [await one.changed(15) for one in (ada, bob)] == [["notice"], ["notice"]]
+        await run(teller, insert([low]), commit=True)
+        assert [await one.changed(0.2) for one in (ada, bob, elsewhere)] == [[], [], []]
+        await disconnect_teller(teller)

@@ -52,7 +52,11 @@ class Reader:
     async def say(self, model_id: str) -> Any:
         """One message, answered at once; the refusal when it is one."""
         admitted = await self.hold(model_id)
-        return await self.teller.do(settle(self.id, admitted.id, by=answered(model_id))) if isinstance(admitted, Admitted) else admitted
+        return (
+            await self.teller.do(settle(self.id, admitted.id, by=answered(model_id)))
+            if isinstance(admitted, Admitted)
+            else admitted
+        )
 
     async def hold(self, model_id: str) -> Any:
         """A message that is being answered."""
@@ -108,7 +112,12 @@ async def test_on_the_first_day_free_models_answer_and_premium_ones_have_their_t
     assert (gpt.used_today, gpt.limit_today, gpt.resets_at) == (0, 50, midnight_after(ada.clock()))
     assert (gpt.refusal, gpt.unlocked, gpt.most_micros) == (None, False, 0)
     said = gpt.metadata
-    assert (said.provider, said.speed, said.quality, said.context_window) == ("OpenAI", "standard", "excellent", 128_000)
+    assert (said.provider, said.speed, said.quality, said.context_window) == (
+        "OpenAI",
+        "standard",
+        "excellent",
+        128_000,
+    )
     assert said.cost_per_1m_tokens == 2.5 and len(said.best_for) == 3 and said.description
     assert (shelf.selected.model_id, shelf.selected.source, shelf.system_default) == (MINI, "system", MINI)
     assert [(one.meter, one.period, one.limit) for one in shelf.limits][:1] == [("messages", "day", 100)]

@@ -24,11 +24,14 @@ UNTOLD_TABLES = {
     "credit_balance": "the sum of the grants, whose changes are told",
     "request_rate": "a counter",
     "quota_window": "a counter",
+    "preference": "what somebody prefers for themself",
+    "persona_override": "what somebody prefers for themself",
     "notice_read": "what somebody has put away for themself",
 }
 # Of tables that are told of, what is not: (table, verb, the columns alone).
 UNTOLD_CHANGES = {
     ("session", "update", frozenset({"seen_at"})): "to the minute, with every request",
+    ("person", "update", frozenset({"language"})): "how pages look to themselves",
     ("password", "update", frozenset({"hash"})): "the same password under stronger parameters",
     ("totp", "insert", frozenset[str]()): "nothing asks for it until it is confirmed, which is told",
     ("totp", "update", frozenset({"last_step"})): "a code counts once; what it was for is told",

@@ -27,7 +27,7 @@ OBJECTS = {
     "token": "token",
 }
 # What stands in paths and is the same for every organisation.
-WORDS = {"model_id": "sandbox", "name": "question_generation", "plan": "bare"}
+WORDS = {"model_id": "sandbox", "name": "question_generation", "plan": "bare", "slug": "marcus"}
 
 
 @dataclass(frozen=True, slots=True)

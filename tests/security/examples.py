@@ -27,6 +27,8 @@ _SPARE = {"name": "spare_capability"}
 
 # What a key reserved is closed with a key: people and end users see what they reserved themselves.
 _OF_KEYS = {"owner": 404, "admin": 404, "member": 404, "end user of A": 404}
+# Who names somebody whom they may not speak for is refused, whatever else they may do.
+_NAMING = {"end user of B naming A's user": 403, "owner of B naming A's user": 403}
 
 GATEWAY: dict[str, Example] = {
     "POST /v1/chat/completions": Example(_CHAT),
@@ -87,6 +89,13 @@ API: dict[str, Example] = {
     "DELETE /api/members/{person_id}": Example(status=204),
     "GET /api/members/{person_id}": Example(),
     "PATCH /api/members/{person_id}": Example({"role": "admin"}),
+    "GET /api/models": Example(differs=_NAMING),
+    "GET /api/models/{model_id}/trial-status": Example(differs=_NAMING),
+    "GET /api/models/{model_id}/usage": Example(differs=_NAMING),
+    "PATCH /api/profile/model-preferences": Example(
+        {"default_model_id": "sandbox", "persona_overrides": {"marcus": "sandbox"}},
+        differs=_NAMING | {"key with gateway": 400},
+    ),
     "GET /api/operator/audit": Example(query="organization_id=<organization>"),
     "GET /api/operator/audit/export": Example(query="organization_id=<organization>"),
     "GET /api/operator/capabilities": Example(),

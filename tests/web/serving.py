@@ -153,7 +153,7 @@ async def serving(
     await teller.open()
     providers = Providers(policy)
     pumps = Pumps(teller, providers, Keeper(db, clock))
-    talk, writers = Talks(pumps, clock, "test"), Writers(db, clock, live.tell)
+    talk, writers = Talks(pumps, db, clock, "test"), Writers(db, clock, live.tell)
     state = State(
         db,
         teller,

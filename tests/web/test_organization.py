@@ -86,13 +86,20 @@ async def test_settings_are_changed_shown_again_and_written_down(mill: Team) -> 
     assert at(page, "#field-retention_days")["value"] == "90"
     assert at(page, "#field-stores_content").has_attr("checked")
     assert at(page, "#field-cache_ttl option[selected]")["value"] == "3600"
-    assert (await mill.audited())[-2:] == ["organization.changed", "settings.changed"]
+    page = await sent_on(mill.owner, "/admin/settings/chats", {"chats_kept": "90"})
+    assert at(page, "#field-chats_kept option[selected]")["value"] == "90"
+    assert at(page, "#field-retention_days")["value"] == "90"
+    assert (await mill.audited())[-3:] == ["organization.changed", "settings.changed", "settings.changed"]
+    page = await sent_on(mill.owner, "/admin/settings/chats", {"chats_kept": "0"})
+    assert at(page, "#field-chats_kept option[selected]").text == "Never"
 
 
 async def test_what_cannot_be_a_setting_changes_nothing(mill: Team) -> None:
     for days in ("0", "3651", "ninety", "1.5", "-1"):
         answer = await send(mill.owner, "/admin/settings/calls", {"cache_ttl": "0", "retention_days": days})
         assert answer.status == 422, days
+    for days in ("3651", "ninety", "-1"):
+        assert (await send(mill.owner, "/admin/settings/chats", {"chats_kept": days})).status == 422, days
     assert (await send(mill.owner, "/admin/settings/calls", {"retention_days": "9", "plan": "team"})).status == 400
     assert "settings.changed" not in await mill.audited()
 

@@ -19,6 +19,7 @@ from tollhouse.api import (
     key,
     limit,
     member,
+    model,
     operator,
     organization,
     outbox,
@@ -60,6 +61,7 @@ def build(state: State) -> FastAPI:
     app.include_router(operator.router)
     app.include_router(outbox.router)
     app.include_router(limit.router)
+    app.include_router(model.router)
     app.include_router(key.router)
     app.include_router(user.router)
     app.include_router(connection.operator_router)

@@ -1,4 +1,4 @@
-"""What an organisation chooses for its calls through the gateway, and what was kept of them."""
+"""What an organisation chooses for its calls through the gateway and for chats, and what was kept of them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -25,17 +25,20 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 class SettingsChangeBody(Body):
     """What is left out stays as it is. `cache_ttl_seconds`: for how long an answer is given again to an equal request;
     null, not at all, and what was kept is forgotten. `store_content`: prompts and answers are stored, for
-    `retention_days`; what is older is deleted within the hour."""
+    `retention_days`; what is older is deleted within the hour. `chat_retention_days`: members' chats are deleted after
+    so many days without a message; null, never."""
 
     cache_ttl_seconds: Seconds | None = Field(default=None, json_schema_extra=without_default)
     store_content: bool = Field(default=False, json_schema_extra=without_default)
     retention_days: Days = Field(default=30, json_schema_extra=without_default)
+    chat_retention_days: Days | None = Field(default=None, json_schema_extra=without_default)
 
     def wanted(self) -> flow.Change:
         return flow.Change(
             flow.NewTtl(self.cache_ttl_seconds) if "cache_ttl_seconds" in self.model_fields_set else None,
             self.store_content if "store_content" in self.model_fields_set else None,
             self.retention_days if "retention_days" in self.model_fields_set else None,
+            flow.NewChatRetention(self.chat_retention_days) if "chat_retention_days" in self.model_fields_set else None,
         )
 
 
@@ -43,6 +46,7 @@ class SettingsView(BaseModel):
     cache_ttl_seconds: int | None
     store_content: bool
     retention_days: int
+    chat_retention_days: int | None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -50,6 +54,7 @@ class SettingsView(BaseModel):
             cache_ttl_seconds=settings.cache_ttl_s,
             store_content=settings.stores_content,
             retention_days=settings.retention_days,
+            chat_retention_days=settings.chat_retention_days,
         )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from tollhouse.core.catalogue import Catalogue, Plan
 from tollhouse.core.complexity import Shape
 from tollhouse.core.key import Mode, Scope
+from tollhouse.core.own_model import Own
 from tollhouse.core.quota import Rule
 from tollhouse.core.routing import Kind
 
@@ -33,7 +34,8 @@ class Size:
 @dataclass(frozen=True, slots=True)
 class CallWant:
     """One call of one model, or of the one that fits when `model_id` is "auto"; then `shape` is what is judged. The
-    output counts per answer (`answers` is OpenAI's n). `fallback` False: no other model may answer in its place."""
+    output counts per answer (`answers` is OpenAI's n). `fallback` False: no other model may answer in its place. `own`:
+    the model is one of somebody's own, which has been found to be theirs."""
 
     model_id: str
     size: Size
@@ -41,6 +43,7 @@ class CallWant:
     kind: Kind = "chat"
     fallback: bool = True
     shape: Shape | None = None
+    own: Own | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from tollhouse.core.experiment import Experiment
 from tollhouse.core.key import Mode
+from tollhouse.core.own_model import own_model_id, own_price
 from tollhouse.core.price import Price, Quote, RateCard
 from tollhouse.core.routing import Connections, Model, Route, routes_of
 
@@ -99,7 +100,15 @@ class Catalogue:
         for price in self.prices.get(model_id, ()):
             if price.effective_from <= now:
                 return price
-        return None
+        return None if own_model_id(model_id) is None else own_price(model_id)
+
+    def price_of(self, model_id: str, version: int | None) -> Price:
+        """The price that a call began with."""
+        for price in self.prices.get(model_id, ()):
+            if price.version == version:
+                return price
+        assert own_model_id(model_id) is not None, "a call began with a price"
+        return own_price(model_id)
 
     def rate_at(self, now: datetime) -> RateCard | None:
         for rate in self.rates:

@@ -45,6 +45,8 @@ def choices(ask: Ask, want: CallWant, facts: Facts) -> tuple[Choice, ...]:
     """One at least, the best first; the next is for when limits or credits do not allow the one before. ModelNotFound
     and ModelDisabled, ModelNotAllowed for one that the key may not call, BadRequest for a model of another kind than
     the endpoint's."""
+    if want.own is not None:
+        return (Choice(want.own.model),)
     found = _fitting(ask, want, facts) if want.model_id == AUTO else (_named(ask, want, facts),)
     drawn = _drawn(ask, (want.model_id, None, None), facts) if facts.catalogue.experiments else None
     if drawn is not None:
@@ -110,7 +112,10 @@ def choices_of_use(
 
 
 def ways(ask: Ask, model: Model, facts: Facts) -> tuple[Route, ...]:
-    """Every route to the model; what the host application calls itself has one, and nobody need be connected."""
+    """Every route to the model; what the host application calls itself has one, and nobody need be connected. A model
+    of one's own has one, too."""
+    if isinstance(ask.want, CallWant) and ask.want.own is not None:
+        return (ask.want.own.route,)
     if not ask.here:
         return (Route(model.provider_id, None),)
     mode = (facts.key and facts.key.mode) or facts.mode

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-DOCUMENT_MAX, PASSAGE_MAX = 200_000, 1_200  # characters
+DOCUMENT_MAX, PASSAGE_MAX = 50_000, 1_200  # characters
 _HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t]*#*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tollhouse.core.ask import AUTO
+from tollhouse.core.own_model import PREFIX
 from tollhouse.core.routing import Model
 
 Source = Literal["asked", "override", "default", "assistant", "system"]
-OWN = "own/"  # before the id of a model of one's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def select(
 
 def is_selectable(model_id: str, models: Mapping[str, Model]) -> bool:
     """Whether it may be chosen to chat. Models of one's own are looked up where they are kept."""
-    if model_id == AUTO or model_id.startswith(OWN):
+    if model_id == AUTO or model_id.startswith(PREFIX):
         return True
     model = models.get(model_id)
     return model is not None and model.enabled and model.selectable and model.kind == "chat"

@@ -18,6 +18,7 @@ from tollhouse.core.credit import Account
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.explain import LimitLeft, explain
 from tollhouse.core.limits import Takes, counters_of, takes_of
+from tollhouse.core.own_model import OwnModel
 from tollhouse.core.period import start_of
 from tollhouse.core.preference import Preferences
 from tollhouse.core.quota import Counter, Windows
@@ -92,12 +93,14 @@ class Auto:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """`models` in the order in which they are shown; `selected`: what answers when nothing is chosen in a chat.
-    `limits` bind whatever model is asked. `system_default` None: there is none that may be chosen."""
+    """`models` in the order in which they are shown; `own` are those of one's own. `selected`: what answers when
+    nothing is chosen in a chat. `limits` bind whatever model is asked. `system_default` None: there is none that may
+    be chosen."""
 
     now: datetime
     plan: Plan
     models: tuple[ModelState, ...]
+    own: tuple[OwnModel, ...]
     auto: Auto
     limits: tuple[LimitLeft, ...]
     preferences: Preferences
@@ -117,10 +120,9 @@ class Shelf:
 
     def name_of(self, model_id: str) -> str:
         """How a model, `auto` or a model of one's own is called; its id for one that is not on the shelf."""
+        names = {one.model_id: one.name for one in self.own} | {AUTO: "Auto"}
         found = self.find(model_id)
-        if found is not None:
-            return found.model.display_name
-        return "Auto" if model_id == AUTO else model_id
+        return names.get(model_id, model_id) if found is None else found.model.display_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,8 +242,7 @@ def _quote(batch: Batch, reservation: OpenReservation, by: Answered | None) -> Q
         raise BadRequest("This reservation was made in credits and has no price. Settle it in credits.", "usage")
     if by is not None and by.model_id != reservation.model_id:
         raise Conflict(f"This reservation is for {reservation.model_id!r}, and {by.model_id!r} was never attempted.")
-    prices = batch.catalogue.prices[reservation.model_id]
-    price = next(one for one in prices if one.version == reservation.price_version)
+    price = batch.catalogue.price_of(reservation.model_id, reservation.price_version)
     rate = next(one for one in batch.catalogue.rates if one.version == reservation.rate_version)
     shares = {"provider": 1000, "own_key": rate.own_key_permille, "cache": rate.cache_hit_permille}
     share = shares[by.origin if by else "provider"]

@@ -101,7 +101,7 @@ async def preview(db: Database, signed: Signed, slug: str, now: datetime) -> Pre
 
 def _every_day(used: list[DayOfUse], since: datetime) -> list[DayOfUse]:
     by_day = {one.day: one for one in used}
-    days = [(since + timedelta(days=n)).date() for n in range(HISTORY.days + 1)]
+    days = [since + timedelta(days=n) for n in range(HISTORY.days + 1)]
     return [by_day.get(day, DayOfUse(day, 0, 0)) for day in days]
 
 

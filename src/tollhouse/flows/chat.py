@@ -46,8 +46,8 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a person says. `model`: what they chose with it, which then counts for the whole chat; None: as before.
-    `assistant_id` matters where a conversation begins."""
+    """What a person says. `model`: what they chose with it, which then counts for the whole chat; empty: by preference
+    again; None: as before. `assistant_id` matters where a conversation begins."""
 
     text: str
     attachments: tuple[Attachment, ...] = ()
@@ -83,10 +83,10 @@ async def begin(parts: Parts, signed: Signed, said: Said) -> Started:
     said, now = _checked(said), parts.clock()
     new = Conversation(
         signed.organization_id, _id(now), signed.person_id, title_of(said.text, said.attachments), said.assistant_id,
-        said.model, None, now, now,
+        said.model or None, None, now, now,
     )  # fmt: skip
     question, answer = _messages(new.id, said, now)
-    return await _answer(parts, signed, _Claim(new, None, question, answer, now), said.model)
+    return await _answer(parts, signed, _Claim(new, None, question, answer, now), new.model_choice)
 
 
 async def say(parts: Parts, signed: Signed, conversation_id: UUID, said: Said) -> Started:
@@ -95,7 +95,7 @@ async def say(parts: Parts, signed: Signed, conversation_id: UUID, said: Said) -
     said, now = _checked(said), parts.clock()
     found = await _find(parts, signed, conversation_id)
     question, answer = _messages(found.id, said, now)
-    choice = said.model or found.model_choice
+    choice = found.model_choice if said.model is None else said.model or None
     claim = _Claim(replace(found, model_choice=choice, updated_at=now), found, question, answer, now)
     return await _answer(parts, signed, claim, choice)
 
@@ -129,7 +129,7 @@ async def edit(
         raise _no_message()
     said = _checked(Said(text, former.attachments, model))
     question, answer = _messages(found.id, said, now)
-    choice = said.model or found.model_choice
+    choice = found.model_choice if model is None else model or None
     changed = replace(found, model_choice=choice, updated_at=now)
     claim = _Claim(changed, found, question, answer, now, replaces=message_id)
     return await _answer(parts, signed, claim, choice)
@@ -140,8 +140,8 @@ async def stop(parts: Parts, signed: Signed, conversation_id: UUID, message_id: 
     await _find(parts, signed, conversation_id)
     async with parts.db.member(signed.organization_id, signed.person_id) as tx:
         await message.want_stop(tx, signed.organization_id, conversation_id, message_id)
-    writing = parts.writers.find(message_id)
-    if writing is not None and writing.key.person_id == signed.person_id:
+    writing = parts.writers.find(Key(signed.organization_id, signed.person_id, conversation_id, message_id))
+    if writing is not None:
         writing.speech.stop()
 
 
@@ -166,14 +166,9 @@ async def follow(
 ) -> AsyncIterator[Event]:  # fmt: skip
     """An answer, for who (re)loads the page: first all text so far, then what comes, then its end. NotFound for what is
     none of theirs."""
-    writing = parts.writers.find(message_id)
-    if writing is not None and writing.key.person_id == signed.person_id:
-        assert writing.key.conversation_id == conversation_id
-        async for event in writing.follow():
-            yield event
-        return
     key = Key(signed.organization_id, signed.person_id, conversation_id, message_id)
-    async for event in reading.follow(parts.db, parts.clock, key):
+    writing = parts.writers.find(key)
+    async for event in writing.follow() if writing is not None else reading.follow(parts.db, parts.clock, key):
         yield event
 
 
@@ -319,7 +314,7 @@ def _checked(said: Said) -> Said:
             raise BadRequest(f"{one.name}: a file has {ATTACHMENT_MAX:,} characters at most.", "attachments")
     if holds_nul([text, *(part for one in said.attachments for part in (one.name, one.text))]):
         raise BadRequest("The text holds the character NUL, as files do that are no text.", "text")
-    return replace(said, text=text, model=said.model or None)
+    return replace(said, text=text)
 
 
 def _no_conversation() -> TollhouseError:

@@ -184,7 +184,7 @@ async def delete(db: Database, insider: Insider, typed_name: str) -> None:
 
 async def close(tx: OperatorTx, order: Order, row: Organization) -> Closed:
     """Lets nobody into a locked organisation any more: its keys are revoked, members, open invitations, connections
-    with their secrets, trusted issuers, kept prompts and answers are gone. Its books stay."""
+    with their secrets, trusted issuers, chats, models of its own, kept prompts and answers are gone. Its books stay."""
     closed = await organizations.close(tx, row.id, order.now)
     details: dict[str, Detail] = {"name": None if row.kind == "personal" else row.name, **asdict(closed)}
     await record(tx, row.id, order, "organization.deleted", ("organization", str(row.id)), details)

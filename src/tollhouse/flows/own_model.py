@@ -9,7 +9,7 @@ from tollhouse.core.audit import Detail
 from tollhouse.core.connection import hint_of
 from tollhouse.core.errors import BadRequest, Conflict, NotFound
 from tollhouse.core.key import ordered_id
-from tollhouse.core.own_model import OwnModel, Protocol
+from tollhouse.core.own_model import PREFIX, OwnModel, OwnModelGone, Protocol, own_model_id
 from tollhouse.core.vault import association
 from tollhouse.flows.audit import record
 from tollhouse.flows.connection import Policy, Rekey, Tried, check
@@ -68,6 +68,19 @@ async def read(db: Database, owner: Owner, own_model_id: UUID) -> OwnModel:
     """NotFound for one that is somebody else's, or nobody's."""
     async with db.tenant(owner.organization_id) as tx:
         return await _find(tx, owner, own_model_id)
+
+
+async def called(db: Database, organization_id: UUID, person_id: UUID, model_id: str) -> OwnModel | None:
+    """The model of one's own that "own/<uuid>" names, None for any other name. OwnModelGone for one that is neither
+    the person's nor the organisation's."""
+    if not model_id.startswith(PREFIX):
+        return None
+    id_ = own_model_id(model_id)
+    async with db.tenant(organization_id) as tx:
+        row = await store.find(tx, organization_id, id_) if id_ is not None else None
+    if row is None or row.person_id not in (None, person_id):
+        raise OwnModelGone
+    return row
 
 
 async def create(db: Database, policy: Policy, owner: Owner, wanted: Wanted) -> OwnModel:

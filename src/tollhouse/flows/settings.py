@@ -1,4 +1,4 @@
-"""What an organisation chooses for its calls, and the forgetting of what was kept for it.
+"""What an organisation chooses for its calls and chats, and the forgetting of what was kept for it.
 
 The choice and its audit row are one transaction, and so are forgetting and its row. Answers that a choice outdates are
 forgotten after it, in a transaction of its own: cut between the two, the row tells of the choice, and they go when
@@ -25,17 +25,25 @@ class NewTtl:
 
 
 @dataclass(frozen=True, slots=True)
+class NewChatRetention:
+    """After how many days without a message chats are deleted; None, never."""
+
+    days: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is None stays as it is."""
 
     cache_ttl: NewTtl | None = None
     stores_content: bool | None = None
     retention_days: int | None = None
+    chat_retention: NewChatRetention | None = None
 
 
 async def change(db: Database, order: Order, organization_id: UUID, wanted: Change) -> Settings:
     """Counts from the next call on. Answers that were kept for longer than they now may be are forgotten at once;
-    prompts and answers, by the next hour."""
+    prompts, answers and chats, by the next hour."""
     async with db.operator() as tx:
         await fund.lock_one(tx, organization_id)
         before = await store.read(tx, organization_id)
@@ -43,6 +51,7 @@ async def change(db: Database, order: Order, organization_id: UUID, wanted: Chan
             before.cache_ttl_s if wanted.cache_ttl is None else wanted.cache_ttl.seconds,
             before.stores_content if wanted.stores_content is None else wanted.stores_content,
             before.retention_days if wanted.retention_days is None else wanted.retention_days,
+            before.chat_retention_days if wanted.chat_retention is None else wanted.chat_retention.days,
         )
         if after != before:
             await store.write(tx, organization_id, after)
@@ -60,6 +69,7 @@ def _changes(before: Settings, after: Settings) -> dict[str, Detail]:
         "cache_ttl_seconds": (before.cache_ttl_s, after.cache_ttl_s),
         "store_content": (before.stores_content, after.stores_content),
         "retention_days": (before.retention_days, after.retention_days),
+        "chat_retention_days": (before.chat_retention_days, after.chat_retention_days),
     }
     return {name: {"from": old, "to": new} for name, (old, new) in pairs.items() if old != new}
 

@@ -32,6 +32,7 @@ from tollhouse.flows.spend import Teller
 from tollhouse.store import account as accounts
 from tollhouse.store import call as calls
 from tollhouse.store import model as models
+from tollhouse.store import own_model as own_models
 from tollhouse.store import preference as preferences
 from tollhouse.store import quota
 from tollhouse.store.db import Database, TenantTx
@@ -142,6 +143,7 @@ async def _arranged(tx: TenantTx, seen: _Seen, viewer: Viewer, offer: Offer | No
         now=facts.now,
         plan=facts.plan,
         models=model_states(asked, facts, await models.metadata(tx), account, windows, rates),
+        own=tuple(await own_models.usable(tx, organization_id, viewer.subject_id)) if viewer.signed else (),
         auto=auto,
         limits=limits,
         preferences=chosen,

@@ -133,19 +133,19 @@ class Writers:
         self._db = db
         self._clock = clock
         self._tell = tell
-        self._writing: dict[UUID, Writing] = {}
+        self._writing: dict[Key, Writing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     def start(self, writing: Writing) -> None:
-        self._writing[writing.key.id] = writing
+        self._writing[writing.key] = writing
         task = asyncio.create_task(self._write(writing), name=f"answer {writing.key.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def find(self, message_id: UUID) -> Writing | None:
+    def find(self, key: Key) -> Writing | None:
         """None when another process writes it, or none."""
-        return self._writing.get(message_id)
+        return self._writing.get(key)
 
     async def close(self) -> None:
         """Stops and finishes all; what cannot be written down in time is finished by who reads it next."""
@@ -176,7 +176,7 @@ class Writers:
         try:
             await self._finish(writing.key, final)
         finally:
-            del self._writing[writing.key.id]
+            del self._writing[writing.key]
             writing.end(final)
 
     async def _grow(self, writing: Writing) -> None:

@@ -1,7 +1,7 @@
 """A model that talks to a person: the same admission, pump and settlement as any other call, read here as text."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -11,7 +11,10 @@ from tollhouse.core.ask import Ask, CallWant, Size
 from tollhouse.core.conversation import State, Trouble
 from tollhouse.core.errors import Overloaded, TollhouseError
 from tollhouse.core.key import Mode, Scope
+from tollhouse.core.own_model import OwnModel
 from tollhouse.core.price import Usage
+from tollhouse.core.prompt import Line
+from tollhouse.flows import own_model as own_models
 from tollhouse.flows.operation import Admit, Admitted, Bearer, Outcome, Release, Settled
 from tollhouse.flows.talk import Speech, Spoken, Wish
 from tollhouse.gateway.dialect import NotAnAnswer, chat
@@ -21,6 +24,7 @@ from tollhouse.gateway.exchange import Chat
 from tollhouse.gateway.pump import Pumps
 from tollhouse.gateway.sse import EventReader
 from tollhouse.gateway.stream import StreamCall
+from tollhouse.store.db import Database
 
 ENDPOINT = "/chat"
 NEEDS: frozenset[Scope] = frozenset({"gateway"})
@@ -34,15 +38,18 @@ _STOPPED_SERVER = Trouble("interrupted", "The answer was interrupted: the server
 class Talks:
     """See `flows.talk.Talk`."""
 
-    def __init__(self, pumps: Pumps, clock: Callable[[], datetime], mode: Mode) -> None:
+    def __init__(self, pumps: Pumps, db: Database, clock: Callable[[], datetime], mode: Mode) -> None:
         self._pumps = pumps
+        self._db = db
         self._clock = clock
         self._mode = mode
 
     async def __call__(self, wish: Wish) -> Speech:
         if self._pumps.draining:
             raise Overloaded("This server is going down; nothing was taken. Try again: another one answers.")
-        exchange = Chat(chat.SURFACE, _body(wish), int(self._clock().timestamp()))
+        own = await own_models.called(self._db, wish.organization_id, wish.person_id, wish.model)
+        lines = wish.lines if own is None else _told(own, wish.lines)
+        exchange = Chat(chat.SURFACE, _body(wish, lines), int(self._clock().timestamp()))
         size = exchange.size
         if self._mode == "test":
             size = Size(size.input_tokens, size.output_tokens, exchange.sandbox_tokens())
@@ -51,7 +58,7 @@ class Talks:
             credential=wish.credential,
             subject_id=wish.person_id,
             channel="chat",
-            want=CallWant(exchange.model, size, shape=exchange.shape),
+            want=_want(exchange, size, own),
             needs=NEEDS,
             rules=wish.rules,
             free=wish.free,
@@ -208,11 +215,27 @@ def _read(chunks: ChunkReader, data: bytes) -> list[Piece]:
         return []
 
 
-def _body(wish: Wish) -> bytes:
+def _want(exchange: Chat, size: Size, own: OwnModel | None) -> CallWant:
+    """What is meant for a model of one's own is told to no other."""
+    if own is None:
+        return CallWant(exchange.model, size, shape=exchange.shape)
+    return CallWant(own.model_id, size, fallback=False, own=own.own)
+
+
+def _told(own: OwnModel, lines: Sequence[Line]) -> Sequence[Line]:
+    """What the owner of a model tells it always comes first, in one system message with the rest."""
+    if not own.system_message:
+        return lines
+    if lines and lines[0].role == "system":
+        return [Line("system", f"{own.system_message}\n\n{lines[0].content}"), *lines[1:]]
+    return [Line("system", own.system_message), *lines]
+
+
+def _body(wish: Wish, lines: Sequence[Line]) -> bytes:
     """The wish as a client of OpenAI's dialect would send it."""
     body: dict[str, object] = {
         "model": wish.model,
-        "messages": [{"role": line.role, "content": line.content} for line in wish.lines],
+        "messages": [{"role": line.role, "content": line.content} for line in lines],
         "stream": True,
     }
     if wish.max_output_tokens is not None:

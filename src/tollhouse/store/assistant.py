@@ -1,7 +1,7 @@
 """Assistants, what an organisation's admins say of them, and what they know. The platform's are everybody's to read."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -168,9 +168,9 @@ async def documents(tx: TenantTx | OperatorTx, assistant: Assistant) -> list[Doc
 
 @dataclass(frozen=True, slots=True)
 class DayOfUse:
-    """What somebody used of an assistant on one day (UTC)."""
+    """What somebody used of an assistant on the day (UTC) that begins then."""
 
-    day: date
+    day: datetime
     requests: int
     tokens: int
 
@@ -180,7 +180,7 @@ async def use_by_day(
 ) -> list[DayOfUse]:
     """The days since then on which the person used it, earliest first; by real time."""
     cursor = await tx.execute(
-        """SELECT (e.recorded_at AT TIME ZONE 'UTC')::date, count(*), sum(e.input_tokens + e.output_tokens)
+        """SELECT date_trunc('day', e.recorded_at, 'UTC'), count(*), sum(e.input_tokens + e.output_tokens)
            FROM usage_event e
            JOIN assistant_use u ON u.organization_id = e.organization_id AND u.request_id = e.reservation_id
            WHERE e.organization_id = %s AND e.subject_id = %s AND e.key_id IS NULL AND e.recorded_at >= %s

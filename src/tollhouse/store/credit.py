@@ -154,8 +154,8 @@ async def _around(tx: TenantTx | OperatorTx, organization_id: UUID, wanted: Filt
     cursor = await tx.execute(
         """WITH RECURSIVE halved AS (
                SELECT edge.name, edge.at, 0::bigint AS low, b.seq + 1 AS high
-               FROM (VALUES ('since', %(since)s::timestamptz - %(slack)s), ('until', %(until)s::timestamptz + %(slack)s))
-                        AS edge(name, at)
+               FROM (VALUES ('since', %(since)s::timestamptz - %(slack)s),
+                            ('until', %(until)s::timestamptz + %(slack)s)) AS edge(name, at)
                CROSS JOIN credit_balance b
                WHERE b.organization_id = %(organization)s AND edge.at IS NOT NULL
                UNION ALL

@@ -92,6 +92,10 @@ async def forget_exports(tx: OperatorTx, subject: Subject, now: datetime) -> Non
 
 # -------------------------------------------------------------------------------------------------------------- content
 
+# `own`: what is one person's in an organisation, and all in those that are theirs alone.
+_OWN: LiteralString = """(r.organization_id = ANY(%(own)s) OR (r.person_id = %(subject)s
+    AND (%(within)s::uuid IS NULL OR r.organization_id = %(within)s)))"""
+
 # `theirs`: the calls of the subject. What was said in one is stored, given again under an idempotency key or from the
 # organisation's cache, or stands in what the host application noted; an error may repeat what a provider was sent.
 _THEIRS: LiteralString = """(r.organization_id = ANY(%(own)s) OR (r.subject_id = %(subject)s
@@ -112,6 +116,18 @@ _CONTENT: Sequence[LiteralString] = (
         WHERE r.organization_id = a.organization_id AND r.id = a.request_id
           AND a.error NOT IN ('erased', 'process lost') AND {_THEIRS}""",
     f"UPDATE entitlement r SET note = '' WHERE r.note <> '' AND {_THEIRS}",
+    f"DELETE FROM conversation r WHERE {_OWN}",
+    f"DELETE FROM notice_read r WHERE {_OWN}",
+    f"DELETE FROM own_model r WHERE {_OWN}",
+    f"DELETE FROM preference r WHERE {_THEIRS}",
+    f"DELETE FROM persona_override r WHERE {_THEIRS}",
+    f"""DELETE FROM document d USING assistant r
+        WHERE r.organization_id = d.organization_id AND r.id = d.assistant_id AND {_OWN}""",
+    # the ledger's proof knows the assistant by its id
+    f"""UPDATE assistant r SET slug = 'erased-' || id::text, name = 'Erased', description = '', role = '',
+            system_message = 'Erased', tasks = '[]', tags = '{{}}', is_active = false,
+            deleted_at = coalesce(deleted_at, updated_at)
+        WHERE {_OWN}""",
 )
 
 

@@ -33,7 +33,7 @@ _ACCOUNT: Sequence[Part] = (
     Part(
         "profile",
         "the account: address, name, and how it is signed in to",
-        """SELECT p.id, p.email, p.name, p.superadmin, p.created_at, p.email_verified_at, p.suspended_at,
+        """SELECT p.id, p.email, p.name, p.language, p.superadmin, p.created_at, p.email_verified_at, p.suspended_at,
                   (SELECT w.changed_at FROM password w WHERE w.person_id = p.id) AS password_changed_at,
                   (SELECT t.confirmed_at FROM totp t WHERE t.person_id = p.id) AS second_factor_confirmed_at,
                   (SELECT count(*) FROM recovery_code c WHERE c.person_id = p.id AND c.used_at IS NULL)
@@ -79,7 +79,7 @@ _ACCOUNT: Sequence[Part] = (
         "own_organizations",
         "the organisations that are the account's alone, and what is set in them",
         """SELECT o.id, o.name, o.business_type, o.plan_id, o.created_at, o.cache_ttl_s, o.stores_content,
-                  o.retention_days
+                  o.retention_days, o.chat_retention_days
            FROM organization o WHERE o.id = ANY(%(own)s)""",
     ),
     Part(
@@ -93,6 +93,58 @@ _ACCOUNT: Sequence[Part] = (
         "connections to providers of the account's own organisations; their keys are left out",
         """SELECT c.organization_id, c.id, c.provider_id, c.name, c.base_url, c.key_hint, c.enabled, c.created_at
            FROM connection c WHERE c.organization_id = ANY(%(own)s) ORDER BY c.created_at, c.id""",
+    ),
+    Part(
+        "conversations",
+        "chats, which no organisation is given",
+        """SELECT c.organization_id, c.id, c.title, c.assistant_id, c.model_choice, c.pinned_at, c.created_at,
+                  c.updated_at
+           FROM conversation c WHERE c.person_id = %(subject)s ORDER BY c.organization_id, c.id""",
+    ),
+    Part(
+        "messages",
+        "what was said in the chats, replaced messages too, and what each answer took",
+        """SELECT m.organization_id, m.conversation_id, m.id, m.author, m.state, m.content, m.attachments, m.citations,
+                  m.error, m.request_id, m.model_id, m.reason, m.trial, m.input_tokens, m.output_tokens,
+                  m.charged_micros, m.rating, m.rating_note, m.created_at, m.replaced_at
+           FROM message m WHERE m.person_id = %(subject)s ORDER BY m.organization_id, m.conversation_id, m.id""",
+    ),
+    Part(
+        "about",
+        "what assistants are told of the person",
+        """SELECT p.organization_id, p.about, p.updated_at
+           FROM preference p WHERE p.subject_id = %(subject)s ORDER BY p.organization_id""",
+    ),
+    Part(
+        "own_assistants",
+        "assistants that the person made",
+        """SELECT a.organization_id, a.id, a.slug, a.name, a.description, a.role, a.system_message, a.tasks, a.model_id,
+                  a.created_at, a.deleted_at
+           FROM assistant a WHERE a.person_id = %(subject)s OR a.organization_id = ANY(%(own)s)
+           ORDER BY a.created_at, a.id""",
+    ),
+    Part(
+        "own_documents",
+        "what these assistants know",
+        """SELECT d.organization_id, d.assistant_id, d.title, d.source, p.heading, p.content
+           FROM document d JOIN passage p ON p.organization_id = d.organization_id AND p.document_id = d.id
+           JOIN assistant a ON a.organization_id = d.organization_id AND a.id = d.assistant_id
+           WHERE a.person_id = %(subject)s OR a.organization_id = ANY(%(own)s)
+           ORDER BY d.organization_id, d.assistant_id, d.id, p.position""",
+    ),
+    Part(
+        "own_models",
+        "models of the person's own; their keys are left out",
+        """SELECT m.organization_id, m.id, m.name, m.protocol, m.base_url, m.provider_model_id, m.key_hint,
+                  m.system_message, m.created_at
+           FROM own_model m WHERE m.person_id = %(subject)s OR m.organization_id = ANY(%(own)s)
+           ORDER BY m.created_at, m.id""",
+    ),
+    Part(
+        "notices_read",
+        "notices that were put away",
+        """SELECT n.organization_id, n.kind, n.day, n.read_at
+           FROM notice_read n WHERE n.person_id = %(subject)s ORDER BY n.read_at""",
     ),
 )
 _OF_PEOPLE: Sequence[Part] = (
@@ -150,6 +202,20 @@ _OF_CALLS: Sequence[Part] = (
         "rights to models",
         f"""SELECT r.organization_id, r.model_id, r.source, r.note, r.starts_at, r.expires_at, r.revoked_at
             FROM entitlement r WHERE {_THEIRS} ORDER BY r.starts_at, r.id""",
+    ),
+    Part(
+        "preferences",
+        "which models were chosen",
+        f"""SELECT r.organization_id, r.default_model_id, r.mail_notices, r.updated_at,
+                   (SELECT json_object_agg(v.assistant_id, v.model_id) FROM persona_override v
+                    WHERE v.organization_id = r.organization_id AND v.subject_id = r.subject_id) AS overrides
+            FROM preference r WHERE {_THEIRS} ORDER BY r.organization_id""",
+    ),
+    Part(
+        "assistant_uses",
+        "which assistant each call of a chat was for, and how its answer was rated",
+        f"""SELECT r.organization_id, r.request_id, r.assistant_id, r.model_id, r.rating, r.created_at
+            FROM assistant_use r WHERE {_THEIRS} ORDER BY r.organization_id, r.request_id""",
     ),
     Part(
         "reservations",

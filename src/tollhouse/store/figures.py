@@ -79,7 +79,8 @@ async def parts(tx: TenantTx, organization_id: UUID, subject_id: UUID, since: da
         """WITH days AS MATERIALIZED (
                SELECT d.day::date AS day,
                       d.day < %(today)s AND EXISTS (SELECT FROM usage_day_done x WHERE x.day = d.day::date) AS done
-               FROM generate_series(%(since)s::date::timestamp, %(today)s::date::timestamp, interval '1 day') AS d(day)),
+               FROM generate_series(%(since)s::date::timestamp, %(today)s::date::timestamp, interval '1 day')
+                        AS d(day)),
            sums AS (
                SELECT u.day, u.model_id, u.requests, u.messages, u.input_tokens, u.output_tokens, u.charged_micros,
                       u.cost_nanos

@@ -45,9 +45,10 @@ async def context_window(tx: TenantTx, model_id: str) -> int:
     all that can be."""
     cursor = await tx.execute(
         """SELECT coalesce(
-               (SELECT context_window FROM model WHERE id = %s),
+               (SELECT context_window FROM model WHERE id = %(id)s),
+               (SELECT context_window FROM own_model WHERE 'own/' || id = %(id)s),
                (SELECT min(context_window) FROM model WHERE enabled AND selectable AND kind = 'chat'), 8192)""",
-        (model_id,),
+        {"id": model_id},
     )
     row = await cursor.fetchone()
     assert row is not None

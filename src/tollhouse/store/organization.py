@@ -138,7 +138,7 @@ async def running(tx: OperatorTx, organization_id: UUID) -> int:
 
 async def close(tx: OperatorTx, organization_id: UUID, at: datetime) -> Closed:
     """Nobody gets in any more: keys are revoked, open invitations too; members, connections with their keys, trusted
-    issuers and what was kept of prompts and answers are gone. Its books stay."""
+    issuers, chats, models of its own and what was kept of prompts and answers are gone. Its books stay."""
     async with tx.cursor(row_factory=class_row(Closed)) as cursor:
         await cursor.execute(
             """WITH closed AS (
@@ -160,6 +160,12 @@ async def close(tx: OperatorTx, organization_id: UUID, at: datetime) -> Closed:
                    DELETE FROM request_content WHERE organization_id = %(id)s
                ), answers AS (
                    DELETE FROM kept_answer WHERE organization_id = %(id)s
+               ), chats AS (
+                   DELETE FROM conversation WHERE organization_id = %(id)s
+               ), models AS (
+                   DELETE FROM own_model WHERE organization_id = %(id)s
+               ), documents AS (
+                   DELETE FROM document WHERE organization_id = %(id)s
                )
                SELECT (SELECT count(*) FROM keys) AS keys, (SELECT count(*) FROM members) AS members,
                       (SELECT count(*) FROM invitations) AS invitations,

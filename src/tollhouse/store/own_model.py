@@ -9,8 +9,8 @@ from tollhouse.core.own_model import OwnModel
 from tollhouse.store.connection import Resealed
 from tollhouse.store.db import OperatorTx, TenantTx
 
-_COLUMNS: LiteralString = """organization_id, id, person_id, name, protocol, base_url, provider_model_id, key_ciphertext,
-    key_hint, system_message, context_window, max_output_tokens, created_at, updated_at"""
+_COLUMNS: LiteralString = """organization_id, id, person_id, name, protocol, base_url, provider_model_id,
+    key_ciphertext, key_hint, system_message, context_window, max_output_tokens, created_at, updated_at"""
 
 
 async def usable(tx: TenantTx, organization_id: UUID, person_id: UUID) -> list[OwnModel]:

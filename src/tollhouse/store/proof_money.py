@@ -145,7 +145,7 @@ MONEY: tuple[Invariant, ...] = (
         "a charge is the usage at the price it was quoted at, rounded up once; or what was stated in credits",
         """SELECT * FROM (
                SELECT e.organization_id, e.id, e.charged_micros, e.cost_nanos, r.charged_micros AS of_reservation,
-                      CASE WHEN NOT r.charged THEN 0
+                      CASE WHEN NOT r.charged OR (e.model_id LIKE 'own/%' AND e.origin = 'own_key') THEN 0
                            WHEN e.price_version IS NULL THEN e.charged_micros
                            ELSE div(x.exact * c.micros_per_usd * c.markup_permille * e.multiplier_permille * x.share
                                     + (1e24 - 1), 1e24) END AS due,

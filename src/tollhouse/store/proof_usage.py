@@ -6,9 +6,9 @@ only a use above its reservation, or one given back that came late, adds to it. 
 limit and the sum of these excesses. For that the limit must be known. Of an organisation's own rule it is: the audit
 log holds each change of it, and the largest maximum since the window's first use counts. Plans, models and offers are
 changed in place as well: a window is held against their limits when these are older than its first use, and against the
-most generous of all plans that the organisation has had. Windows whose limit was changed after their first use, and
-requests per minute, of which only the last minute is kept, cannot be judged afterwards: they are checked under the lock
-alone.
+most generous of all plans that the organisation has had. Windows whose limit was changed after their first use, those
+of assistants' tokens, and requests per minute, of which only the last minute is kept, cannot be judged afterwards: they
+are checked under the lock alone.
 """
 
 from typing import LiteralString

@@ -1,10 +1,10 @@
 """Messages as they are shown, and answers as they come: Server-Sent Events, each of one JSON object.
 
-    chat      of a new conversation: url, title, the bar at the top (head) and the dialogs
-    articles  html of what begins; `replaces` is the element that goes, with all after it, null when none does
-    text      so much more text
-    html      the text so far as HTML, in place of what stands there
-    done      html of the finished article; the picker, in which trials and limits have changed
+chat      of a new conversation: url, title, the bar at the top (head) and the dialogs
+articles  html of what begins; `replaces` is the element that goes, with all after it, null when none does
+text      so much more text
+html      the text so far as HTML, in place of what stands there
+done      html of the finished article; the picker, in which trials and limits have changed
 """
 
 import asyncio
@@ -118,7 +118,7 @@ async def _answered(visit: Visit, spoken: Spoken) -> AsyncIterator[bytes]:
                 begun = monotonic()
                 if begun >= due:
                     html = await asyncio.to_thread(_html, spoken.answer, text)
-                    yield _event("html", html=html)
+                    yield _event("html", html=str(html))
                     due = monotonic() + max(RENDERED_EVERY_S, RENDERING_SHARE * (monotonic() - begun))
             case flow.Ended(message=message):
                 [one] = await shown([message])
@@ -126,7 +126,9 @@ async def _answered(visit: Visit, spoken: Spoken) -> AsyncIterator[bytes]:
 
 
 def article(visit: Visit, spoken: Spoken, one: Shown) -> str:
-    return visit.rendered("chat/_message.html", one=one, assistant=spoken.assistant, text_max=flow.TEXT_MAX, rated=False)
+    return visit.rendered(
+        "chat/_message.html", one=one, assistant=spoken.assistant, text_max=flow.TEXT_MAX, rated=False
+    )
 
 
 async def _picker(visit: Visit, spoken: Spoken) -> str:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from tollhouse.core.assistant import Assistant
 from tollhouse.core.conversation import Attachment, Conversation, Message
 from tollhouse.core.errors import BadRequest, NotFound, TollhouseError
-from tollhouse.core.selection import OWN
+from tollhouse.core.own_model import PREFIX
 from tollhouse.core.session import check_own
 from tollhouse.flows import assistant as offering
 from tollhouse.flows import chat as flow
@@ -17,7 +17,7 @@ from tollhouse.store import assistant as assistants
 from tollhouse.store import message as messages
 from tollhouse.web import answer, typed
 from tollhouse.web.answer import Spoken
-from tollhouse.web.conversation import ASKED, HERE, current, gone, listed, one_of
+from tollhouse.web.conversation import ASKED, HERE, gone, listed, one_of
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
 from tollhouse.web.listing import asked
@@ -75,17 +75,23 @@ async def _room(
 ) -> Response:
     """The page; after a refusal with what was typed."""
     state, who = visit.state, visit.who
-    shown = await _messages(visit, conversation, before) if conversation else {"messages": (), "earlier": None}
+    shown = await _messages(visit, conversation, before) if conversation else _nothing()
     offers = [] if conversation or assistant else await offering.offers(state.db, who, visit.now)
     models = await shelf(state.db, state.teller, who, visit.now, assistant.id if assistant else None)
-    known = asked_model is not None and (asked_model == "auto" or asked_model.startswith(OWN) or models.find(asked_model))
+    known = asked_model is not None and (
+        asked_model == "auto" or asked_model.startswith(PREFIX) or models.find(asked_model)
+    )
     model = getattr(refusal, "model_id", None)
     return visit.page(
         "chat/index.html", 200 if refusal is None else refusal.status, conversation=conversation, assistant=assistant,
         offers=offers, shelf=models, asked_model=asked_model if known else None, refusal=refusal, typed=text,
         refused_name=models.name_of(model) if model else None, autofocus=before is None, rated=False,
-        text_max=flow.TEXT_MAX, **shown, **await listed(visit, asked(visit.request, *ASKED)),
+        **shown, **await listed(visit, asked(visit.request, *ASKED)),
     )  # fmt: skip
+
+
+def _nothing() -> dict[str, Any]:
+    return {"messages": (), "earlier": None, "text_max": flow.TEXT_MAX}
 
 
 async def _messages(visit: Visit, one: Conversation, before: UUID | None) -> dict[str, Any]:
@@ -202,7 +208,9 @@ async def _refused(
         name = models.name_of(model) if model else None
         response = visit.piece("chat/_refused.html", error.status, refusal=error, refused_name=name)
     else:
-        response = await _room(visit, one, assistant, refusal=error, text=form["text"], asked_model=form["model"] or None)
+        response = await _room(
+            visit, one, assistant, refusal=error, text=form["text"], asked_model=form["model"] or None
+        )
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)
     return response

@@ -204,7 +204,9 @@ def as_markdown(one: Conversation, said: Iterable[Message], assistant: str | Non
         who = _("You") if message.author == "person" else assistant or message.model_name or _("Answer")
         parts.append(f"## {who}, {message.created_at:%Y-%m-%d %H:%M} UTC\n\n{message.content}\n")
         parts += [f"{_('Attached file')}: {file.name}\n" for file in message.attachments]
-        parts += [f"[{source.number}] {source.heading}. {source.title}. {source.source}\n" for source in message.citations]
+        parts += [
+            f"[{source.number}] {source.heading}. {source.title}. {source.source}\n" for source in message.citations
+        ]
         if message.error is not None:
             parts.append(f"> {message.error.message}\n")
     return "\n".join(parts)

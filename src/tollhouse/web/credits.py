@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
@@ -130,10 +131,10 @@ async def _facts(visit: Visit) -> Facts:
         )  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------------------------- the statement
+# -------------------------------------------------------------------------------------------------------- the statement
 
 
-async def _booked(visit: Visit) -> dict[str, object]:
+async def _booked(visit: Visit) -> dict[str, Any]:
     """A part of the ledger, newest first, narrowed by what the address says."""
     here, form = visit.who.organization_id, asked(visit.request, *_FILTERS, CURSOR)
     wanted = _filter(form)

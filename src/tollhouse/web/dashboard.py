@@ -1,4 +1,4 @@
-"""What somebody used themselves: today, over time, by model and by assistant; what limits leave; how models answered."""
+"""What somebody used themselves: by day, model and assistant; what limits leave; how models answered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ RANGES = (7, 30, 90)
 USUAL = 30
 # Of so many models a chart tells the days apart; all others are one.
 SERIES_MAX = 4
-CALLS = 20
+CALLS = 10
 # What the chart may show, and what it is called.
 SHOWN = {"messages": N_("Messages"), "credits": N_("Credits"), "tokens": N_("Tokens"), "cost": N_("Cost")}
 # As Intl.NumberFormat takes it.
@@ -84,7 +84,7 @@ async def index(visit: Visit) -> Response:
         answers, rated = await store.answers(tx, here, who, since), await store.ratings(tx, here, who, since)
         found = await store.calls(tx, here, who, CALLS + 1, before)
     last = found[CALLS - 1] if len(found) > CALLS else None
-    following = last and cursor_of("call", f"{last.recorded_at.isoformat()}/{last.id}")
+    following = cursor_of("call", f"{last.recorded_at.isoformat()}/{last.id}") if last is not None else None
     return visit.page(
         "dashboard/index.html", used=used, limits=shown(limits, used.names), count=count, show=show,
         models=[(used.named(id_), sum_) for id_, sum_ in figures.by_model(used.parts).items()],
@@ -100,7 +100,9 @@ async def today(visit: Visit) -> Response:
     """What changes while somebody works, for a page that is open."""
     used = await _used(visit, _count(asked(visit.request, *_FIELDS)))
     limits = await flow.limits(visit.state.teller, visit.who, figures.by_model(used.parts))
-    return visit.part("dashboard/_today.html", "today", used=used, limits=shown(limits, used.names), count=len(used.days))
+    return visit.part(
+        "dashboard/_today.html", "today", used=used, limits=shown(limits, used.names), count=len(used.days)
+    )
 
 
 def _count(form: Form) -> int:
@@ -148,7 +150,7 @@ def _place(cursor: str) -> tuple[datetime, UUID] | None:
     return moment, last
 
 
-# ------------------------------------------------------------------------------------------------------------- the chart
+# ------------------------------------------------------------------------------------------------------------ the chart
 
 
 def chart(used: Used, show: str) -> dict[str, object]:

@@ -61,7 +61,8 @@ def _page(visit: Visit, status: int, filled: Form, wrong: Form) -> Response:
     sample = _sample(visit)
     blank = forms.blank(_FIELDS)
     return visit.page(
-        "design/parts.html", status, signed=sample, navigation=_MENU, blank=blank, filled=filled, wrong=wrong
+        "design/parts.html", status, signed=sample, navigation=_MENU, blank=blank, filled=filled, wrong=wrong,
+        sample=True,
     )
 
 

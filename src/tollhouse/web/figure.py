@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 
 from babel.dates import format_date, format_datetime
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import format_compact_decimal, format_currency, format_decimal
 
 from tollhouse.core.money import MICROS_PER_CREDIT
 from tollhouse.web.language import current
@@ -34,6 +34,11 @@ def number(value: int | float | Decimal, decimals: int = 0) -> str:
     return format_decimal(value, "#,##0." + "#" * decimals if decimals else "#,##0", current())
 
 
+def compact(value: int) -> str:
+    """A large number in short: 1_234_567 -> 1.2M; up to 100,000 as it is."""
+    return number(value) if value < 100_000 else format_compact_decimal(value, locale=current(), fraction_digits=1)
+
+
 def credits(micros: int, decimals: int = 6) -> str:
     """Micro-credits as credits: 1_234_500_000 -> 1,234.5; rounded down: nobody is shown more than there is."""
     step = Decimal(1).scaleb(-decimals)
@@ -58,6 +63,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "short_day": short_day,
     "minute": minute,
     "number": number,
+    "compact": compact,
     "credits": credits,
     "cents": cents,
     "nanos": nanos,

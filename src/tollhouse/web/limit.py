@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tollhouse.core.explain import LimitLeft
-from tollhouse.web.figure import credits, number
+from tollhouse.web.figure import compact, credits
 from tollhouse.web.language import N_, _
 
 _WHAT: Mapping[tuple[str, str], str] = {
@@ -50,7 +50,7 @@ def shown(limits: Iterable[LimitLeft], names: Mapping[str, str]) -> list[Shown]:
 
 
 def _shown(one: LimitLeft, names: Mapping[str, str]) -> Shown:
-    said = credits if one.meter == "credits" else number
+    said = credits if one.meter == "credits" else compact
     what = _(_WHAT[one.meter, one.period])
     if one.model_id is not None:
         what = _("%(what)s: %(model)s", what=what, model=names.get(one.model_id, one.model_id))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, MutableMapping, Sequence
 from functools import lru_cache
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
 import nh3
 from markdown_it import MarkdownIt
@@ -33,16 +33,16 @@ TOP_HEADING, LOWEST_HEADING = 3, 6
 LINKS = ("http://", "https://", "mailto:")
 # Those whose lexers are quick on any text; everything else is shown without colours.
 LANGUAGES = frozenset(
-    "bash c c++ cpp csharp css diff docker dockerfile go graphql html http ini java javascript js json jsx kotlin lua make "
-    "makefile nginx php powershell py python r rb ruby rs rust scala sh shell sql swift toml ts tsx typescript xml yaml "
-    "yml zsh".split()
-)
+    {"bash", "c", "c++", "cpp", "csharp", "css", "diff", "docker", "dockerfile", "go", "graphql", "html",
+     "http", "ini", "java", "javascript", "js", "json", "jsx", "kotlin", "lua", "make", "makefile", "nginx",
+     "php", "powershell", "py", "python", "r", "rb", "ruby", "rs", "rust", "scala", "sh", "shell", "sql",
+     "swift", "toml", "ts", "tsx", "typescript", "xml", "yaml", "yml", "zsh"}
+)  # fmt: skip
 _CITED = re.compile(r"\[([1-9][0-9]?)\]")
 _WORD = re.compile(r"[^0-9A-Za-z+#.-]")
 _FORMAT: HtmlFormatter[str] = HtmlFormatter(nowrap=True, classprefix="hl-")
-_TAGS = set(
-    "a blockquote br code del em h3 h4 h5 h6 hr li ol p pre s span strong sup table tbody td th thead tr ul".split()
-)
+_TAGS = {"a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
+         "s", "span", "strong", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"}  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title", "class"}, "pre": {"data-language"}, "span": {"class"}, "ol": {"start"},
                "th": {"class"}, "td": {"class"}}  # fmt: skip
 _CLEANER = nh3.Cleaner(
@@ -164,7 +164,8 @@ def _split(token: Token, cited: Collection[int], anchor: str) -> list[Token]:
     return found
 
 
-Tokens, Env = Sequence[Token], MutableMapping[str, Any]
+Tokens: TypeAlias = Sequence[Token]
+Env: TypeAlias = MutableMapping[str, Any]
 
 
 def _citation(_self: RendererHTML, tokens: Tokens, at: int, _options: OptionsDict, _env: Env) -> str:

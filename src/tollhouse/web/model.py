@@ -1,7 +1,6 @@
 """Which models answer: the person's default, a model for each assistant, what premium models take, all side by side."""
 
 from typing import Any
-from uuid import UUID
 
 from starlette.responses import Response
 
@@ -36,7 +35,6 @@ WORDS = {
 
 
 async def index(visit: Visit) -> Response:
-    check_own(visit.who)
     context = await _context(visit)
     if visit.is_htmx:
         return visit.part("model/index.html", "comparison", **context)
@@ -50,12 +48,13 @@ async def set_default(visit: Visit) -> Response:
 
 
 async def set_override(visit: Visit) -> Response:
-    chosen, assistant_id = visit.form(*_MODEL)["model"] or None, visit.id("assistant_id")
-    offered = {one.assistant.id: one for one in await offers(visit.state.db, visit.who, visit.now)}
-    if assistant_id not in offered:
+    chosen, slug = visit.form(*_MODEL)["model"] or None, visit.request.path_params["slug"]
+    offered = await offers(visit.state.db, visit.who, visit.now)
+    assistant = next((one.assistant for one in offered if one.assistant.slug == slug), None)
+    if assistant is None:
         raise NotFound(_("There is no such assistant here. Choose one of those on the page."))
-    told = _("The model for %(assistant)s is saved.", assistant=offered[assistant_id].assistant.name)
-    return await _save(visit, Change(override=(assistant_id, chosen)), told)
+    told = _("The model for %(assistant)s is saved.", assistant=assistant.name)
+    return await _save(visit, Change(override=(assistant.id, chosen)), told)
 
 
 async def set_about(visit: Visit) -> Response:
@@ -69,10 +68,9 @@ async def set_about(visit: Visit) -> Response:
 
 async def unlock(visit: Visit) -> Response:
     """What unlocking brings and takes, and what helps while nothing can be paid for here."""
-    check_own(visit.who)
     one = (await _shelf(visit)).find(visit.request.path_params["model_id"])
-    if one is None or one.model.tier != "premium":
-        raise NotFound(_("There is no such premium model. Choose one of those on the page AI models."))
+    if one is None:
+        raise NotFound(_("There is no such model. Choose one of those on the page AI models."))
     return visit.page("model/unlock.html", one=one, word=_word)
 
 
@@ -86,10 +84,10 @@ async def _save(visit: Visit, wanted: Change, told: str) -> Response:
         if not visit.is_htmx:
             return visit.go(HERE, str(error), "error")
         context = await _context(visit)
-        return visit.part("model/index.html", "choices", error.status, told=(str(error), "error"), **context)
+        return visit.part("model/saved.html", "saved", error.status, told=(str(error), "error"), **context)
     if not visit.is_htmx:
         return visit.go(HERE, told)
-    return visit.part("model/index.html", "choices", told=(told, "success"), **await _context(visit))
+    return visit.part("model/saved.html", "saved", told=(told, "success"), **await _context(visit))
 
 
 async def _change(visit: Visit, shelf: Shelf, wanted: Change) -> None:
@@ -135,6 +133,6 @@ PAGES = (
     page(HERE, index, needs=SIGNED_IN),
     page("/settings/ai-models/default", set_default, ("POST",), needs=SIGNED_IN),
     page("/settings/ai-models/about", set_about, ("POST",), needs=SIGNED_IN),
-    page("/settings/ai-models/assistants/{assistant_id:uuid}", set_override, ("POST",), needs=SIGNED_IN),
+    page("/settings/ai-models/assistants/{slug}", set_override, ("POST",), needs=SIGNED_IN),
     page("/settings/ai-models/{model_id}/unlock", unlock, needs=SIGNED_IN),
 )

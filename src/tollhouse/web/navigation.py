@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tollhouse.core.access import Permission
+from tollhouse.web.language import N_
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +30,27 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "",
         (
-            Entry("/chat", N_("Chat"), "message-square"),
-            Entry("/dashboard", "Dashboard", "chart-column"),
+            Entry("/chat", "Chat", "message-square"),
+            Entry("/dashboard", N_("Dashboard"), "chart-column"),
+            Entry("/playground", N_("Playground"), "columns-3", "models.use"),
+            Entry("/account/ai", N_("Models"), "bot"),
         ),
     ),
     Group(
-        "Organisation",
+        N_("Organisation"),
         (
-            Entry("/admin", "Overview", "layout-dashboard", "organization.manage", exact=True),
-            Entry("/admin/members", "Members", "users", "organization.read"),
-            Entry("/admin/keys", "API keys", "key-round", "keys.manage"),
-            Entry("/admin/connections", "Connections", "plug", "connections.manage"),
-            Entry("/admin/issuers", "Trusted issuers", "badge-check", "issuers.manage"),
-            Entry("/admin/audit", "Audit log", "history", "audit.read"),
-            Entry("/admin/privacy", "Privacy", "shield", "privacy.manage"),
-            Entry("/admin/settings", "Settings", "settings", "organization.manage"),
+            Entry("/admin", N_("Overview"), "layout-dashboard", "organization.manage", exact=True),
+            Entry("/admin/members", N_("Members"), "users", "organization.read"),
+            Entry("/admin/ai", N_("Assistants"), "bot", "organization.manage"),
+            Entry("/admin/keys", N_("API keys"), "key-round", "keys.manage"),
+            Entry("/admin/connections", N_("Connections"), "plug", "connections.manage"),
+            Entry("/admin/issuers", N_("Trusted issuers"), "badge-check", "issuers.manage"),
+            Entry("/admin/audit", N_("Audit log"), "history", "audit.read"),
+            Entry("/admin/privacy", N_("Privacy"), "shield", "privacy.manage"),
+            Entry("/admin/settings", N_("Settings"), "settings", "organization.manage"),
         ),
     ),
-    Group("Platform", (Entry("/operator", "Operators' area", "shield", "platform"),)),
+    Group(N_("Platform"), (Entry("/operator", N_("Operators' area"), "shield", "platform"),)),
 )
 
 

@@ -28,6 +28,7 @@ _CALLS = (
     Field("stores_content", required=False, most=3),
     Field("retention_days", most=4),
 )
+_CHATS = (Field("chats_kept", required=False, most=4),)
 _TRANSFER = (Field("member", most=36),)
 _DELETE = (NAME,)
 _KEPT = {
@@ -38,6 +39,8 @@ _KEPT = {
     604800: N_("7 days"),
     2592000: N_("30 days"),
 }
+# Days; 0: they are not deleted.
+_CHATS_KEPT = {0: N_("Never"), 30: N_("30 days"), 90: N_("90 days"), 365: N_("365 days")}
 
 
 async def show(visit: Visit) -> Response:
@@ -74,6 +77,22 @@ async def change_calls(visit: Visit) -> Response:
     return await _show(visit, 422, calls=form)
 
 
+async def change_chats(visit: Visit) -> Response:
+    """How long members' chats are kept."""
+    form = visit.form(*_CHATS)
+    if form.ok:
+        try:
+            wanted = flow.NewChatRetention(typed.number(form, "chats_kept", 0, 3650) or None)
+            await flow.change(
+                visit.state.db, visit.order, visit.who.organization_id, flow.Change(chat_retention=wanted)
+            )
+        except BadRequest as error:
+            form = form.refused_by(error)
+        else:
+            return visit.go(HERE, _("Saved. Older chats are deleted within the hour."))
+    return await _show(visit, 422, chats=form)
+
+
 async def empty_cache(visit: Visit) -> Response:
     visit.form()
     count = await flow.empty_cache(visit.state.db, visit.order, visit.who.organization_id)
@@ -86,12 +105,14 @@ async def forget_content(visit: Visit) -> Response:
     return visit.go(HERE, _("Prompts and answers of %(count)s requests were deleted.", count=count))
 
 
-async def _show(visit: Visit, status: int, about: Form | None = None, calls: Form | None = None) -> Response:
+async def _show(
+    visit: Visit, status: int, about: Form | None = None, calls: Form | None = None, chats: Form | None = None
+) -> Response:
     here = visit.who.organization_id
     async with visit.state.db.tenant(here) as tx:
         row, chosen = await organization_store.find(tx, here), await store.read(tx, here)
     assert row is not None
-    ttl = chosen.cache_ttl_s or 0
+    ttl, days = chosen.cache_ttl_s or 0, chosen.chat_retention_days or 0
     stands = {
         "cache_ttl": str(ttl),
         "retention_days": str(chosen.retention_days),
@@ -101,6 +122,8 @@ async def _show(visit: Visit, status: int, about: Form | None = None, calls: For
         "settings/show.html", status, row=row,
         about=about or forms.blank(_ABOUT, {"name": row.name, "business_type": row.business_type}),
         calls=calls or forms.blank(_CALLS, stands),
+        chats=chats or forms.blank(_CHATS, {"chats_kept": str(days)}),
+        chat_times=[(str(one), _days(one)) for one in sorted({days, *_CHATS_KEPT})],
         business_types=[(one, word(one)) for one in dict.fromkeys((row.business_type, *BUSINESS_TYPES))],
         times=[(str(one), _time(one)) for one in sorted({ttl, *_KEPT})],
     )  # fmt: skip
@@ -154,6 +177,10 @@ async def delete(visit: Visit) -> Response:
     return visit.page("settings/delete.html", 422, form=form)
 
 
+def _days(days: int) -> str:
+    return _(_CHATS_KEPT[days]) if days in _CHATS_KEPT else _("%(count)s days", count=days)
+
+
 def _time(seconds: int) -> str:
     return _(_KEPT[seconds]) if seconds in _KEPT else _("%(count)s seconds", count=seconds)
 
@@ -162,6 +189,7 @@ PAGES = (
     page("/admin/settings", show, needs="organization.manage"),
     page("/admin/settings", change, ("POST",), needs="organization.manage"),
     page("/admin/settings/calls", change_calls, ("POST",), needs="organization.manage"),
+    page("/admin/settings/chats", change_chats, ("POST",), needs="organization.manage"),
     page("/admin/settings/cache", empty_cache, ("POST",), needs="organization.manage"),
     page("/admin/settings/content", forget_content, ("POST",), needs="organization.manage"),
     page("/admin/settings/transfer", choose_owner, needs="organization.own"),

@@ -12,7 +12,7 @@ from tollhouse.core.errors import BadRequest
 from tollhouse.core.session import check_proved
 from tollhouse.web.figure import credits
 from tollhouse.web.forms import Field
-from tollhouse.web.language import _
+from tollhouse.web.language import N_, _
 from tollhouse.web.navigation import Entry, Group
 from tollhouse.web.visit import Visit
 
@@ -20,7 +20,7 @@ PER_PAGE = 50
 WORD_MAX = 200
 REASON = Field("reason", most=500)
 _TENANTS = Group(
-    "Tenants",
+    N_("Tenants"),
     (
         Entry("/operator/organizations", "Organisations", "building-2"),
         Entry("/operator/people", "People", "users"),
@@ -40,8 +40,8 @@ def show(visit: Visit, template: str, status: int = 200, **context: Any) -> Resp
     menu = (
         Group("", (Entry("/operator", "Overview", "gauge", exact=True),)),
         _TENANTS,
-        Group("Platform", platform),
-        Group("Elsewhere", (Entry("/", "Back to my pages", "arrow-left"),)),
+        Group(N_("Platform"), platform),
+        Group(N_("Elsewhere"), (Entry("/", "Back to my pages", "arrow-left"),)),
     )
     return visit.page(template, status, navigation=menu, amount=credits, **context)
 

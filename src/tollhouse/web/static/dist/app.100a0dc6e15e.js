@@ -18,7 +18,9 @@
       else button.closest("[data-closable]")?.remove();
     },
     "copy": async (button) => {
-      const text = document.getElementById(button.dataset.copies).textContent.trim();
+      const { copies } = button.dataset;
+      const source = copies ? document.getElementById(copies) : button.parentElement.querySelector("code");
+      const text = source.textContent.trim();
       await copy(text);
       button.dataset.copied = "";
       setTimeout(() => delete button.dataset.copied, 2000);

@@ -85,6 +85,7 @@
       link.querySelector("span").textContent = option.dataset.wayLabel;
     }
     why.hidden = false;
+    option.scrollIntoView({ block: "nearest" });
   }
 
   function close(root) {
