@@ -2,6 +2,7 @@
 # make test    the tests            make check   format, lint, types, layers
 # make bench   the benchmark        make lock    renew the locks (needs uv)
 # make assets  what browsers load, from assets/ (needs Node.js; what it builds is committed)
+# make messages  brings the translations of the pages up to their texts, new ones empty
 # make sbom    what Tollhouse is made of, as CycloneDX: dist/sbom.cdx.json
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet $(LOCKFLAGS)
 
-.PHONY: up test check bench assets sbom lock clean
+.PHONY: up test check bench assets messages sbom lock clean
 
 up: $(VENV)/run.stamp
 	@exec $(VENV)/bin/tollhouse up
@@ -25,6 +26,7 @@ check: $(VENV)/dev.stamp $(VENV)/browser.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/python assets/check.py
+	$(VENV)/bin/python locale/check.py
 	$(VENV)/bin/python requirements/check.py
 
 bench: $(VENV)/run.stamp
@@ -36,6 +38,9 @@ assets: assets/node_modules/.package-lock.json
 assets/node_modules/.package-lock.json: assets/package-lock.json
 	cd assets && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+messages: $(VENV)/run.stamp
+	$(VENV)/bin/python locale/update.py
 
 sbom: $(VENV)/made.stamp
 	$(VENV)/bin/python requirements/sbom.py dist/sbom.cdx.json

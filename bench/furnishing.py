@@ -229,3 +229,79 @@ _OVERRIDE: LiteralString = """
 _UNLOCKED: LiteralString = """
     INSERT INTO entitlement (organization_id, id, subject_id, model_id, source, starts_at)
     VALUES (%(organization)s, gen_random_uuid(), %(person)s, 'claude-3-5-sonnet', 'purchase', %(now)s::timestamptz - interval '20 days')"""
+
+# ---------------------------------------------------------------------------------------------------------------- admins
+
+
+async def crowd(
+    connection: AsyncConnection[Any], organization_id: UUID, person_id: UUID, now: datetime, amount: int
+) -> None:
+    """So many of whatever admins, operators and the person see in lists. Nothing is committed here."""
+    given = {"organization": organization_id, "person": person_id, "now": now, "amount": amount}
+    for statement in (_PEOPLE, _MEMBERS, _SESSIONS, _KEYS, _CONNECTIONS, _INVITATIONS, _ISSUERS, _ASSISTANTS,
+                      _DOCUMENTS, _OWN_MODELS, _ORGANIZATIONS, _BALANCES, _PROVIDERS, _MAILS, _TASKS,
+                      _MORE_NOTICES):  # fmt: skip
+        await connection.execute(statement, given)
+
+
+_MANY: LiteralString = "FROM generate_series(1, %(amount)s) n"
+_PEOPLE: LiteralString = f"""
+    INSERT INTO person (id, email, name, created_at)
+    SELECT md5('crowd' || n)::uuid, 'person' || n || '@example.com', 'Person ' || n, %(now)s {_MANY}"""
+_MEMBERS: LiteralString = f"""
+    INSERT INTO member (organization_id, person_id, role, created_at)
+    SELECT %(organization)s, md5('crowd' || n)::uuid, 'member', %(now)s {_MANY}"""
+_SESSIONS: LiteralString = f"""
+    INSERT INTO session (person_id, id, digest, organization_id, method, created_at, seen_at, expires_at, proved_at)
+    SELECT %(person)s, gen_random_uuid(), sha256(('session' || n)::bytea), %(organization)s, 'password', %(now)s, %(now)s,
+           %(now)s::timestamptz + interval '7 days', %(now)s {_MANY}"""
+_KEYS: LiteralString = f"""
+    INSERT INTO api_key (organization_id, id, name, digest, start, scopes, mode, created_at, model_ids, created_by)
+    SELECT %(organization)s, gen_random_uuid(), 'Key ' || n, sha256(('key' || n)::bytea), 'th_test_ab', '{{gateway}}', 'test',
+           %(now)s, '{{gpt-4o-mini}}', 'person:' || %(person)s {_MANY}"""
+_CONNECTIONS: LiteralString = f"""
+    INSERT INTO connection (organization_id, id, provider_id, base_url, origin, enabled, created_at, name)
+    SELECT %(organization)s, gen_random_uuid(), 'openai', 'https://example.com/v1', 'organization', false, %(now)s,
+           'Connection ' || n {_MANY}"""
+_INVITATIONS: LiteralString = f"""
+    INSERT INTO invitation (organization_id, id, email, role, digest, invited_by, created_at, expires_at)
+    SELECT %(organization)s, gen_random_uuid(), 'guest' || n || '@example.com', 'member', sha256(('guest' || n)::bytea),
+           'person:' || %(person)s, %(now)s, %(now)s::timestamptz + interval '3 days' {_MANY}"""
+_ISSUERS: LiteralString = f"""
+    INSERT INTO jwt_issuer (organization_id, id, name, issuer, audience, jwks_url, created_at)
+    SELECT %(organization)s, gen_random_uuid(), 'Issuer ' || n, 'https://' || n || '.example.com', 'mill',
+           'https://example.com/keys', %(now)s {_MANY}"""
+_ASSISTANTS: LiteralString = f"""
+    INSERT INTO assistant (organization_id, id, slug, kind, name, system_message, created_at, updated_at)
+    SELECT %(organization)s, md5('assistant' || n)::uuid, 'ours-' || n, 'template', 'Ours ' || n, 'Be brief.', %(now)s, %(now)s
+    {_MANY}"""
+_DOCUMENTS: LiteralString = f"""
+    INSERT INTO document (organization_id, id, assistant_id, title, created_at)
+    SELECT %(organization)s, gen_random_uuid(), md5('assistant1')::uuid, 'Handbook ' || n, %(now)s {_MANY}"""
+_OWN_MODELS: LiteralString = f"""
+    INSERT INTO own_model (organization_id, id, person_id, name, protocol, base_url, provider_model_id, context_window,
+        max_output_tokens, created_at, updated_at)
+    SELECT %(organization)s, gen_random_uuid(), CASE WHEN n %% 2 = 0 THEN %(person)s::uuid END, 'Own ' || n, 'openai',
+           'https://example.com/v1', 'own-' || n, 8192, 1024, %(now)s, %(now)s {_MANY}"""
+_ORGANIZATIONS: LiteralString = f"""
+    INSERT INTO organization (id, name, kind, plan_id, period_anchor, created_at)
+    SELECT md5('organization' || n)::uuid, 'Organisation ' || n, 'team', 'free', %(now)s, %(now)s {_MANY}"""
+_BALANCES: LiteralString = f"""
+    INSERT INTO credit_balance (organization_id, period_start, period_end, next_due_at)
+    SELECT md5('organization' || n)::uuid, %(now)s, %(now)s::timestamptz + interval '1 month',
+           %(now)s::timestamptz + interval '1 month' {_MANY}"""
+_PROVIDERS: LiteralString = f"""
+    INSERT INTO identity_provider (id, name, issuer, client_id, created_at)
+    SELECT gen_random_uuid(), 'Provider ' || n, 'https://' || n || '.example.org', 'tollhouse', %(now)s {_MANY}"""
+_MAILS: LiteralString = f"""
+    INSERT INTO mail (id, recipient, kind, subject, body, created_at, due_at)
+    SELECT gen_random_uuid(), 'person' || n || '@example.com', 'sign_in', 'Your link', 'It is here.', %(now)s, %(now)s {_MANY}"""
+_TASKS: LiteralString = f"""
+    INSERT INTO privacy_task (organization_id, id, kind, subject_kind, subject_id, state, steps_done, steps, requested_by,
+        requested_at, finished_at)
+    SELECT %(organization)s, gen_random_uuid(), 'export', 'person', md5('crowd' || n)::uuid, 'done', 4, 4, 'system', %(now)s,
+           %(now)s {_MANY}"""
+_MORE_NOTICES: LiteralString = f"""
+    INSERT INTO notice (organization_id, kind, day, available_micros, threshold_micros, created_at)
+    SELECT %(organization)s, 'low_balance', (%(now)s::timestamptz AT TIME ZONE 'UTC')::date - 40 - n, 98400000, 100000000,
+           %(now)s::timestamptz - (40 + n) * interval '1 day' {_MANY}"""

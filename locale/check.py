@@ -34,7 +34,11 @@ def faults_of(there: Catalog, found: Catalog) -> list[str]:
         elif message.fuzzy or not all(given):
             faults.append(f"{message.id!r} is not translated")
         else:
-            faults += [f"{message.id!r}: {fault}" for text in given for fault in differences(message, str(text))]
+            english = message.id if isinstance(message.id, tuple | list) else (message.id,)
+            for at, text in enumerate(given):
+                faults += [
+                    f"{message.id!r}: {fault}" for fault in differences(english[min(at, 1, len(english) - 1)], text)
+                ]
     return faults
 
 
@@ -52,9 +56,8 @@ def unfit(message: Message) -> list[str]:
     return ["write “ and ” for quotation marks"] if '"' in _TAG.sub("", one) else []
 
 
-def differences(message: Message, text: str) -> list[str]:
+def differences(one: str, text: str) -> list[str]:
     """What a translation has that its text has not, or has not that its text has."""
-    one = message.id if isinstance(message.id, str) else message.id[-1]
     faults = []
     if set(_PLACE.findall(one)) != set(_PLACE.findall(text)):
         faults.append("its placeholders differ")

@@ -242,6 +242,28 @@ def test_a_call_that_may_use_more_tokens_than_are_left_is_refused_even_if_a_shor
     assert decided(ask(output_tokens=999), given_facts).terms.output_tokens == 999
 
 
+def test_a_rule_that_comes_with_the_ask_cuts_the_answer_but_not_below_what_is_of_use() -> None:
+    rule, windows = Rule(UUID(int=42), "person", None, None, "tokens", "month", 2_000), Windows()
+    asked = replace(ask(output_tokens=1_500), rules=(rule,))
+    admission = decided(asked, facts(), windows=windows)
+    assert admission.terms.output_tokens == 1_000
+    refusal = refused(asked, facts(), windows=windows)
+    assert (refusal.code, refusal.limit, refusal.reserved) == ("quota_exceeded", 2_000, 2_000)
+    tight = replace(ask(output_tokens=1_500), rules=(replace(rule, maximum=1_255),))
+    assert refused(tight, facts()).code == "quota_exceeded"
+    enough = replace(ask(output_tokens=1_500), rules=(replace(rule, maximum=1_256),))
+    assert decided(enough, facts()).terms.output_tokens == 256
+    twice = replace(ask(output_tokens=1_500, answers=2), rules=(rule,))
+    assert decided(twice, facts()).terms.output_tokens == 500
+
+
+def test_a_free_ask_takes_no_credits_and_counts_all_the_same() -> None:
+    windows = Windows()
+    admission = decided(replace(ask(), free=True), facts(), credits_of(0), windows)
+    assert (admission.hold.amount_micros, admission.terms.quote.charged) == (0, False)
+    assert reserved(windows)["tokens", ""] == 1_100
+
+
 def test_messages_count_for_each_person_and_tokens_for_the_organisation() -> None:
     given_facts, windows = facts(plan=plan(daily_messages=1, monthly_tokens=2_200)), Windows()
     for somebody in (SOMEBODY, UUID(int=99)):

@@ -233,3 +233,16 @@ def test_a_key_that_replaced_another_is_counted_as_the_first() -> None:
     assert bound(ask(), rule(scope="key", subject_id=KEY), known=heir) == []
     nobodys = ask(credential=None)
     assert bound(nobodys, rule(scope="key"), known=heir) == []
+
+
+# ------------------------------------------------------------------------------------------- that come with the ask
+
+
+def test_a_rule_that_comes_with_the_ask_binds_beside_those_of_the_organisation() -> None:
+    own = rule(id=UUID(int=42), scope="person", meter="tokens", period="month", maximum=9_000)
+    asked = replace(ask(), rules=(own,))
+    assert bound(asked, rule()) == [("organization", "day", ORGANIZATION, 100), ("person", "month", SOMEBODY, 9_000)]
+    assert bound(asked) == [("person", "month", SOMEBODY, 9_000)]
+    assert [one.counter.limit_id for one in takes_of(asked, facts()).windows][3:] == [own.id]
+    nobodys = replace(asked, subject_id=ORGANIZATION)
+    assert bound(nobodys) == []

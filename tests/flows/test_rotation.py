@@ -103,6 +103,26 @@ async def test_rotations_at_once_lose_no_key(books: str, db: Database) -> None:
     assert await opened(books, Keyring(NEW)) == ids
 
 
+async def test_keys_of_models_of_ones_own_are_sealed_anew(books: str, db: Database) -> None:
+    hers, keyring = await found(books, NOW), Keyring(NEW, (OLD,))
+    kept: dict[UUID, str] = {}
+    for number, secret in enumerate((OLD, OLD, NEW)):
+        id_ = uuid4()
+        kept[id_] = f"sk-{number}"
+        sealed = Keyring(secret).seal(kept[id_], association(hers, f"own/{id_}"), os.urandom(NONCE_BYTES))
+        async with await psycopg.AsyncConnection.connect(books) as connection:
+            await connection.execute(
+                """INSERT INTO own_model (organization_id, id, name, protocol, base_url, provider_model_id,
+                       key_ciphertext, context_window, max_output_tokens, created_at, updated_at)
+                   VALUES (%s, %s, 'mine', 'openai', 'https://host.example', 'm', %s, 8000, 100, now(), now())""",
+                (hers, id_, sealed),
+            )
+    assert await rotate(db, keyring, NOW, 1) == Rotated(2, 1, ())
+    after = dict(await rows(books, "SELECT id, key_ciphertext FROM own_model"))
+    assert {id_: Keyring(NEW).open(sealed, association(hers, f"own/{id_}")) for id_, sealed in after.items()} == kept
+    assert await rotate(db, Keyring(NEW), NOW, 2) == Rotated(0, 3, ())
+
+
 async def test_a_key_that_was_entered_meanwhile_is_not_put_back(books: str, db: Database) -> None:
     id_ = await connect(books, PLATFORM, OLD, "sk-former")
     ((before,),) = await rows(books, "SELECT key_ciphertext FROM connection WHERE id = %s", id_)

@@ -12,13 +12,16 @@ _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 # What stands at a place of a path that has this name: an object of organisation A, made by tests/security/world.py.
 OBJECTS = {
+    "assistant_id": "assistant",
     "connection_id": "connection",
+    "document_id": "document",
     "id_": "experiment",
     "invitation_id": "invitation",
     "issuer_id": "issuer",
     "key_id": "key",
     "limit_id": "limit",
     "organization_id": "organization",
+    "own_model_id": "own_model",
     "person_id": "member",
     "provider_id": "identity_provider",
     "request_id": "request",

@@ -10,11 +10,44 @@ from tests.security.example import Example
 # What those get who are not signed in, of pages that lead on who is.
 STRANGERS = {"nobody": 200, "suspended admin": 200, "half signed admin": 200}
 
+# A conversation is one person's: here nobody has one, and whose it is tests/web/test_chat.py asks.
+CHAT = {"conversation_id": "key"}
+MESSAGE = CHAT | {"message_id": "key"}
+
+# A model of one's own is one person's: here nobody has one, and whose it is tests/web/test_own_model.py asks.
+MINE = {"own_model_id": "key"}
+MODEL = {
+    "name": "<text>", "protocol": "openai", "base_url": "http://127.0.0.1:9/v1", "provider_model_id": "<text>",
+    "context_window": "8000", "max_output_tokens": "100",
+}  # fmt: skip
+ASSISTANT = {"name": "<text>", "system_message": "<text>", "icon": "bot", "token_period": "day"}
+
 PAGES: dict[str, Example] = {
     "GET /": Example(),
     "GET /events": Example(status=406),
     "GET /playground": Example(),
     "POST /playground/run": Example({"prompt": "<text>", "model": "sandbox"}),
+    "GET /chat": Example(),
+    "POST /chat": Example({"text": "<text> sandbox:delay=0 sandbox:tokens=4", "model": "sandbox"}, status=303),
+    "GET /chat/{conversation_id:uuid}": Example(status=404, objects=CHAT),
+    "POST /chat/{conversation_id:uuid}": Example({"text": "<text>"}, status=404, objects=CHAT),
+    "POST /chat/{conversation_id:uuid}/messages/{message_id:uuid}/regenerate": Example(status=404, objects=MESSAGE),
+    "POST /chat/{conversation_id:uuid}/messages/{message_id:uuid}/edit": Example(
+        {"text": "<text>"}, status=404, objects=MESSAGE
+    ),
+    "GET /chat/{conversation_id:uuid}/messages/{message_id:uuid}/events": Example(
+        status=404, objects=MESSAGE, headers={"accept": "text/event-stream"}
+    ),
+    "POST /chat/{conversation_id:uuid}/messages/{message_id:uuid}/stop": Example(status=404, objects=MESSAGE),
+    "POST /chat/{conversation_id:uuid}/messages/{message_id:uuid}/rate": Example(
+        {"rating": "1"}, status=404, objects=MESSAGE
+    ),
+    "GET /chat/list": Example(headers={"hx-request": "true"}),
+    "GET /chat/{conversation_id:uuid}/row": Example(status=404, objects=CHAT),
+    "POST /chat/{conversation_id:uuid}/rename": Example({"title": "<text>"}, status=404, objects=CHAT),
+    "POST /chat/{conversation_id:uuid}/pin": Example({"pinned": "yes"}, status=404, objects=CHAT),
+    "POST /chat/{conversation_id:uuid}/delete": Example(status=404, objects=CHAT),
+    "GET /chat/{conversation_id:uuid}/export": Example(status=404, query="as=json", objects=CHAT),
     "GET /notices": Example(),
     "POST /notices": Example({}, status=303),
     "GET /notices/count": Example(),
@@ -181,6 +214,30 @@ PAGES: dict[str, Example] = {
     "POST /admin/keys/{key_id:uuid}": Example({"name": "<text>"}, status=303),
     "POST /admin/keys/{key_id:uuid}/rotate": Example({"overlap": "3600"}),
     "POST /admin/keys/{key_id:uuid}/revoke": Example({}, status=303),
+    "GET /account/ai": Example(),
+    "GET /account/ai/new": Example(),
+    "POST /account/ai/new": Example(MODEL | {"do": "test"}),
+    "GET /account/ai/models/{own_model_id:uuid}": Example(status=404, objects=MINE),
+    "POST /account/ai/models/{own_model_id:uuid}": Example(MODEL | {"do": "save"}, status=404, objects=MINE),
+    "POST /account/ai/models/{own_model_id:uuid}/delete": Example({}, status=404, objects=MINE),
+    "GET /account/ai/templates": Example(),
+    "GET /account/ai/{slug}": Example(status=404),
+    "GET /admin/ai": Example(),
+    "GET /admin/ai/models/new": Example(),
+    "POST /admin/ai/models/new": Example(MODEL | {"do": "test"}),
+    "GET /admin/ai/models/{own_model_id:uuid}": Example(),
+    "POST /admin/ai/models/{own_model_id:uuid}": Example(MODEL | {"do": "save"}, status=303),
+    "POST /admin/ai/models/{own_model_id:uuid}/delete": Example({}, status=303),
+    "GET /admin/ai/new": Example(),
+    "POST /admin/ai/new": Example(ASSISTANT, status=303),
+    "GET /admin/ai/{assistant_id:uuid}": Example(),
+    "POST /admin/ai/{assistant_id:uuid}": Example(ASSISTANT, status=303),
+    "POST /admin/ai/{assistant_id:uuid}/enable": Example({}, status=303),
+    "POST /admin/ai/{assistant_id:uuid}/disable": Example({}, status=303),
+    "POST /admin/ai/{assistant_id:uuid}/limit": Example({"token_limit": "1000"}, status=303),
+    "POST /admin/ai/{assistant_id:uuid}/delete": Example({}, status=303),
+    "POST /admin/ai/{assistant_id:uuid}/documents": Example({"title": "<text>", "text": "<text>"}, status=303),
+    "POST /admin/ai/{assistant_id:uuid}/documents/{document_id:uuid}/delete": Example({}, status=303),
     "GET /admin/connections": Example(),
     "GET /admin/connections/new": Example(),
     "POST /admin/connections/new": Example(

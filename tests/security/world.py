@@ -252,6 +252,8 @@ class World:
                     id_, text, f"https://{id_.hex}.example.com", text, now,
                 )  # fmt: skip
                 return str(id_)
+            case "assistant" | "own_model" | "document":
+                return await self._made_of_ai(kind, text, now)
             case "spare_capability":
                 name = "spare_" + uuid4().hex[:8]
                 body = {"name": text, "estimated_credits": "1"}
@@ -270,6 +272,32 @@ class World:
                 return self.emails["owner"]
             case _:
                 raise AssertionError(f"nobody knows how to make {kind!r}: say it in tests/security/world.py")
+
+    async def _made_of_ai(self, kind: str, text: str, now: datetime) -> str:
+        """Of the organisation's own."""
+        id_, change = ordered_id(now, uuid4().bytes[:10]), self.carriers.change
+        match kind:
+            case "assistant":
+                await change(
+                    """INSERT INTO assistant (organization_id, id, slug, kind, name, system_message, created_at,
+                           updated_at)
+                       VALUES (%s, %s, %s, 'template', %s, %s, %s, %s)""",
+                    self.id, id_, f"own-{id_.hex}", text, text, now, now,
+                )  # fmt: skip
+            case "document":
+                await change(
+                    """INSERT INTO document (organization_id, id, assistant_id, title, created_at)
+                       VALUES (%s, %s, %s, %s, %s)""",
+                    self.id, id_, UUID(await self.object("assistant")), text, now,
+                )  # fmt: skip
+            case _:
+                await change(
+                    """INSERT INTO own_model (organization_id, id, name, protocol, base_url, provider_model_id,
+                           context_window, max_output_tokens, created_at, updated_at)
+                       VALUES (%s, %s, %s, 'openai', 'http://127.0.0.1:9/v1', %s, 8000, 100, %s, %s)""",
+                    self.id, id_, text, text, now, now,
+                )  # fmt: skip
+        return str(id_)
 
     def moment(self, which: str) -> str:
         """A time ahead; each has its own, so that no two overlap."""

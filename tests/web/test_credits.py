@@ -1,4 +1,4 @@
-"""Credits: what is left and what it is made of, what more would bring, and the statement with its filters and export."""
+"""Credits: what is left and what it is made of, what more would bring, and the statement with its filters."""
 
 from __future__ import annotations
 
@@ -102,11 +102,9 @@ async def test_the_statement_has_a_running_balance_and_filters_in_its_address(mi
     await book(mill, -1_250_000, of=mill.owner.person_id)
     await book(mill, 3_000_000, note="for the fair")
     page = await mill.owner.get(HERE)
-    assert rows(page)[:2] == [
-        [f"Bonus for the fair {_minute()}", "+3", "21.75"],
-        [f"Use gpt-4o · Ada Lovelace {_minute()}", "−1.25", "18.75"],
-    ]
-    assert [row[1] for row in rows(page)] == ["+3", "−1.25", "+10", "+10"]
+    assert [row[1:] for row in rows(page)] == [["+3", "21.75"], ["−1.25", "18.75"], ["+10", "20"], ["+10", "10"]]
+    assert rows(page)[0][0].startswith("Bonus for the fair ")
+    assert rows(page)[1][0].startswith("Use gpt-4o · Ada Lovelace ")
     assert [row[1] for row in rows(await mill.owner.get(HERE + "?type=ai_consumption"))] == ["−1.25"]
     day = clock().date()
     assert len(rows(await mill.owner.get(f"{HERE}?since={day}&until={day}"))) == 4
@@ -123,11 +121,6 @@ async def test_the_statement_has_a_running_balance_and_filters_in_its_address(mi
     ):
         assert (await mill.owner.get(f"{HERE}?{address}")).status == 400, address
         assert address.startswith("cursor") or (await mill.owner.get(f"{HERE}/export?{address}")).status == 400, address
-
-
-def _minute() -> str:
-    now = clock()
-    return f"{now.day} {now:%b %Y, %H:%M} UTC"
 
 
 async def test_parts_of_the_statement_follow_one_another(mill: Team) -> None:
@@ -160,8 +153,7 @@ async def test_members_see_the_balance_and_their_own_part_and_not_the_ledger(mil
     assert member.person_id is not None
     mine = Call(clock(), member.person_id, "gpt-4o", organization=mill.id)
     his = Call(clock(), mill.owner.person_id or mill.id, "gpt-4o", organization=mill.id)
-    await record(mill.place.database_url, [mine, his, his_again := Call(clock(), his.subject, organization=mill.id)])
-    assert his_again.subject != mine.subject
+    await record(mill.place.database_url, [mine, his])
     page = await member.get(HERE)
     assert at(page, '[data-testid="spendable"]').text == "18.75" and "canary" not in page.text
     own = at(page, '[data-testid="own-use"]')
@@ -182,10 +174,10 @@ async def test_another_tenant_sees_nothing_of_it(mill: Team) -> None:
 
 async def test_a_period_that_has_ended_is_booked_before_it_is_shown(mill: Team) -> None:
     await mill.place.change(
-        """UPDATE organization SET clock_offset_micros = 40 * 86400 * 1000000::bigint WHERE id = %s""", mill.id
+        "UPDATE organization SET clock_offset_micros = 40 * 86400 * 1000000::bigint WHERE id = %s", mill.id
     )
     page = await mill.owner.get(HERE)
-    assert [row[0].split(" Free")[0] for row in rows(page)][:2] == ["Monthly credits", "Expired"]
+    assert [row[0].split(" ")[0] for row in rows(page)] == ["Monthly", "Expired", "Welcome", "Monthly"]
 
 
 async def test_who_is_suspended_with_the_organisation_is_told_why(mill: Team) -> None:

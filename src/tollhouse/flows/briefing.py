@@ -8,13 +8,14 @@ from tollhouse.core.ask import Credential
 from tollhouse.core.assistant import Offer, Passage, check_open
 from tollhouse.core.conversation import Conversation, Message
 from tollhouse.core.errors import BadRequest, NotFound
+from tollhouse.core.own_model import own_model_id
 from tollhouse.core.preference import Preferences
 from tollhouse.core.prompt import Line, Talker, instructions, lines
 from tollhouse.core.selection import Selected, select
 from tollhouse.core.session import Signed
 from tollhouse.flows.assistant import offers_in, rule_of
 from tollhouse.flows.talk import Wish
-from tollhouse.store import catalogue, model, passage, preference
+from tollhouse.store import catalogue, model, own_model, passage, preference
 from tollhouse.store.db import TenantTx
 
 
@@ -44,7 +45,7 @@ async def brief(
         (now + timedelta(microseconds=signed.clock_offset_micros)).date(),
         passages,
     )
-    told = lines(system, history, question, await model.context_window(tx, selected.model_id))
+    told = lines(system, history, question, await _window(tx, signed, selected.model_id))
     if told is None:
         raise BadRequest("This is longer than the model can read at once. Send less of it.", "text")
     return Brief(_wish(signed, selected, told, offer), about.assistant_id, passages, selected.reason)
@@ -66,6 +67,15 @@ async def _select(tx: TenantTx, about: Conversation, offer: Offer | None, chosen
     override = chosen.overrides.get(offer.assistant.id) if offer else None
     assistants = offer.assistant.model_id if offer else None
     return select(about.model_choice, override, chosen.default_model_id, assistants, models, default)
+
+
+async def _window(tx: TenantTx, signed: Signed, model_id: str) -> int:
+    """The tokens that the model can read and write at once."""
+    if own_model_id(model_id) is not None:
+        for one in await own_model.usable(tx, signed.organization_id, signed.person_id):
+            if one.model_id == model_id:
+                return one.context_window
+    return await model.context_window(tx, model_id)
 
 
 def _wish(signed: Signed, selected: Selected, told: list[Line], offer: Offer | None) -> Wish:

@@ -1,5 +1,5 @@
 """Another secret for the installation: what was sealed under an earlier one is sealed anew. That is the keys of
-providers, the secrets of identity providers and those of people's second factors."""
+providers and of models of one's own, the secrets of identity providers and those of people's second factors."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from tollhouse.flows.audit import record
 from tollhouse.flows.order import Order
 from tollhouse.store import connection as connections
 from tollhouse.store import identity_provider as providers
+from tollhouse.store import own_model as own_models
 from tollhouse.store import totp as totps
 from tollhouse.store.connection import Resealed
 from tollhouse.store.db import Database
@@ -62,6 +63,7 @@ async def rotate(db: Database, keyring: Keyring, now: datetime, together: int = 
     it is run again, and goes on with what is left; calls go on meanwhile. What cannot be opened stays as it is."""
     tally = _Tally(keyring)
     await _connections(db, tally, together)
+    await _own_models(db, tally, together)
     await _identity_providers(db, tally)
     await _second_factors(db, tally, together)
     async with db.operator() as tx:
@@ -84,6 +86,24 @@ async def _connections(db: Database, tally: _Tally, together: int) -> None:
                     wanted.append(Resealed(row.organization_id, row.id, row.key_ciphertext, after))
             if wanted:
                 tally.renewed += await connections.reseal(tx, wanted)
+        if len(found) < together:
+            return
+        last = (found[-1].organization_id, found[-1].id)
+
+
+async def _own_models(db: Database, tally: _Tally, together: int) -> None:
+    last: tuple[UUID, UUID] | None = None
+    while True:
+        async with db.operator() as tx:
+            found = await own_models.sealed_after(tx, last, together)
+            for row in found:
+                assert row.key_ciphertext is not None
+                associated = association(row.organization_id, row.provider_id)
+                what = f"model {row.id} of organisation {row.organization_id}'s own"
+                after = tally.fresh(row.key_ciphertext, associated, row.id, what)
+                if after is not None:
+                    before = row.key_ciphertext
+                    tally.renewed += await own_models.reseal(tx, Resealed(row.organization_id, row.id, before, after))
         if len(found) < together:
             return
         last = (found[-1].organization_id, found[-1].id)

@@ -279,7 +279,8 @@ async def freeze(tx: OperatorTx) -> None:
 async def rows(tx: OperatorTx, part: Part, subject: Subject) -> AsyncGenerator[Sequence[Mapping[str, Any]]]:
     """The rows of a part, some at a time. To be closed by who stops early."""
     about = {"subject": subject.id, "within": subject.within, "own": list(subject.own), "actor": f"person:{subject.id}"}
-    async with tx.cursor(name="export", row_factory=dict_row) as cursor:
-        await cursor.execute(part.sql, about)
-        while found := await cursor.fetchmany(ROWS_AT_ONCE):
+    async with tx.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("DECLARE export NO SCROLL CURSOR FOR " + part.sql, about)
+        while found := await (await cursor.execute(f"FETCH {ROWS_AT_ONCE} FROM export")).fetchall():
             yield found
+        await cursor.execute("CLOSE export")  # where it was cut, its transaction ends

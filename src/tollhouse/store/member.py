@@ -123,4 +123,8 @@ async def set_role(tx: OperatorTx, organization_id: UUID, person_id: UUID, role:
 
 
 async def delete(tx: OperatorTx, organization_id: UUID, person_id: UUID) -> None:
+    """Models of their own that they had there go with them, and so do the keys of these."""
+    await tx.execute(
+        "DELETE FROM own_model WHERE organization_id = %s AND person_id = %s", (organization_id, person_id)
+    )
     await tx.execute("DELETE FROM member WHERE organization_id = %s AND person_id = %s", (organization_id, person_id))

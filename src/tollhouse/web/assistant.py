@@ -50,7 +50,9 @@ class Shown:
 
 
 async def templates(visit: Visit) -> Response:
-    found = [shown(visit, card) for card in await flow.cards(visit.state.db, visit.who, visit.now)]
+    """What can be used comes first."""
+    cards = await flow.cards(visit.state.db, visit.who, visit.now)
+    found = [shown(visit, card) for card in sorted(cards, key=lambda one: one.offer.state != "open")]
     return visit.page(
         "assistant/templates.html",
         personas=[one for one in found if one.card.offer.assistant.kind == "persona"],

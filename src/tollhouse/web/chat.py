@@ -182,7 +182,8 @@ def _said(form: Form, assistant_id: UUID | None) -> flow.Said:
     if len(names) != len(texts):
         raise BadRequest(_("The attached files did not come whole. Attach them again."), "file_text")
     files = tuple(Attachment(name, text) for name, text in zip(names, texts, strict=True))
-    return flow.Said(form["text"] or form["task"], files, form["model"] or None, assistant_id)
+    model = form["model"] if "model" in form.values else None  # empty: by preference, also where one was chosen before
+    return flow.Said(form["text"] or form["task"], files, model, assistant_id)
 
 
 async def _begun(

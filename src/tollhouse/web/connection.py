@@ -103,12 +103,7 @@ async def change(visit: Visit) -> Response:
 async def test(visit: Visit) -> Response:
     visit.form()
     tried = await flow.try_stored(visit.state.db, visit.state.policy, owner(visit), visit.id("connection_id"))
-    said = _(
-        "%(upper)s%(rstrip)s (%(duration_ms)s ms).",
-        upper=tried.message[:1].upper(),
-        rstrip=tried.message[1:].rstrip("."),
-        duration_ms=tried.duration_ms,
-    )
+    said = f"{tried.message[:1].upper()}{tried.message[1:].rstrip('.')} ({tried.duration_ms} ms)."
     return visit.go(f"{HERE}/{visit.id('connection_id')}", said, "success" if tried.ok else "error")
 
 

@@ -99,6 +99,7 @@ class Facts:
 async def index(visit: Visit) -> Response:
     """Those who manage the organisation see its ledger, others what they used themselves."""
     manages = visit.may("organization.manage")
+    await _catch_up(visit)
     booked = await _booked(visit) if manages else {}
     if visit.is_htmx and manages:
         return visit.part("credits/_statement.html", "statement", **booked)
@@ -112,12 +113,17 @@ async def left(visit: Visit) -> Response:
     return visit.part("layout/_credits.html", "left", left=found)
 
 
-async def _facts(visit: Visit) -> Facts:
-    here, now, db = visit.who.organization_id, visit.now, visit.state.db
-    async with db.tenant(here) as tx:
-        due = await credit.is_due(tx, here, now)
+async def _catch_up(visit: Visit) -> None:
+    """Has the teller book what is due: whoever looks sees this moment, whether or not a job has run."""
+    here = visit.who.organization_id
+    async with visit.state.db.tenant(here) as tx:
+        due = await credit.is_due(tx, here, visit.now)
     if due:
         await visit.state.teller.do(CatchUp(here))
+
+
+async def _facts(visit: Visit) -> Facts:
+    here, now, db = visit.who.organization_id, visit.now, visit.state.db
     limits = await flow.limits(visit.state.teller, visit.who, ())
     usable = await flow.usable(visit.state.teller, visit.who)
     async with db.tenant(here) as tx:
@@ -165,6 +171,7 @@ def _filter(form: Form) -> Filter:
 async def export(visit: Visit) -> Response:
     """All of the filter as CSV."""
     wanted = _filter(asked(visit.request, *_FILTERS))
+    await _catch_up(visit)
     headers = {"content-disposition": f'attachment; filename="credits-{visit.now:%Y%m%d}.csv"'}
     return StreamingResponse(_lines(visit, wanted), media_type="text/csv; charset=utf-8", headers=headers)
 

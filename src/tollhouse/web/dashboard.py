@@ -12,6 +12,7 @@ from tollhouse.core.cursor import cursor_of, place_in
 from tollhouse.core.errors import BadRequest
 from tollhouse.core.figures import Part, Sum
 from tollhouse.core.money import MICROS_PER_CREDIT, NANOS_PER_USD
+from tollhouse.core.own_model import PREFIX
 from tollhouse.flows import figures as flow
 from tollhouse.store import figures as store
 from tollhouse.store.figures import OfAssistant
@@ -69,6 +70,8 @@ class Used:
         """None: all those that have no name of their own in a chart."""
         if model_id is None:
             return _("Others")
+        if model_id.startswith(PREFIX) and model_id not in self.names:
+            return _("A model of your own that is no more")
         return self.names.get(model_id, model_id) or _("Without a model")
 
 

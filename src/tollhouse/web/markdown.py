@@ -24,7 +24,8 @@ from pygments.lexers import get_lexer_by_name
 from tollhouse.web.language import _
 
 FORMATTED_MAX = 60_000
-PARAGRAPH_MAX = 10_000
+PARAGRAPH_MAX = 6_000
+BRACKETS_MAX = 50
 CODE_MAX = 20_000
 COLUMNS_MAX = 40
 EMPTY_CELLS_MAX = 400
@@ -96,7 +97,7 @@ def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         return False
     columns = _line(state, start).count("|") + 1
     empty = 0
-    for at in range(start + 2, end):
+    for at in range(start + 1, end):
         line = _line(state, at)
         if not line.strip():
             break
@@ -151,15 +152,18 @@ def _linked(state: StateCore) -> None:
 
 
 def _split(token: Token, cited: Collection[int], anchor: str) -> list[Token]:
+    """The text in pieces; a number stands close to the word before it."""
+    parts = _CITED.split(token.content)
     found = []
-    for at, part in enumerate(_CITED.split(token.content)):
+    for at, part in enumerate(parts):
         one = Token("text", "", 0)
         one.content = part
-        if at % 2 == 1:
-            if int(part) in cited:
-                one.type, one.meta = "citation", {"to": f"{anchor}-{part}"}
-            else:
-                one.content = f"[{part}]"
+        if at % 2 == 1 and int(part) in cited:
+            one.type, one.meta = "citation", {"to": f"{anchor}-{part}"}
+        elif at % 2 == 1:
+            one.content = f"[{part}]"
+        elif at + 1 < len(parts) and int(parts[at + 1]) in cited:
+            one.content = part.rstrip(" ")
         found.append(one)
     return found
 
@@ -207,7 +211,7 @@ def _code(_self: RendererHTML, tokens: Tokens, at: int, _options: OptionsDict, _
 
 def _deep(state: StateInline, silent: bool) -> bool:
     """Brackets that are opened and never closed are looked through from each of them: past so many they are text."""
-    if state.src[state.pos] != "[" or state.src.count("[", 0, state.pos) < 200:
+    if state.src[state.pos] != "[" or state.src.count("[", 0, state.pos) < BRACKETS_MAX:
         return False
     if not silent:
         state.pending += "["

@@ -14,18 +14,18 @@ from tollhouse.flows.people import Search
 from tollhouse.store import credit
 from tollhouse.store.audit import Filter
 from tollhouse.web import forms
-from tollhouse.web.language import N_, _
+from tollhouse.web.language import _, pgettext
 from tollhouse.web.operator.frame import PER_PAGE, REASON, address, ask_for_proof, choice, show, word
 from tollhouse.web.route import SUPERADMIN, page
 from tollhouse.web.visit import Visit
 
 PATH = "/operator/organizations"
-STATES = {"open": N_("Open"), "suspended": N_("Suspended"), "deleted": N_("Deleted")}
 ROWS_OF_AUDIT = 20
 
 
 async def index(visit: Visit) -> Response:
-    search, state = word(visit, "search"), choice(visit, "state", STATES)
+    states = {"open": pgettext("state", "Open"), "suspended": _("Suspended"), "deleted": _("Deleted")}
+    search, state = word(visit, "search"), choice(visit, "state", states)
     plan_ids = await platform.plan_ids(visit.state.db)
     plan = choice(visit, "plan", {one: one for one in plan_ids})
     wanted = Search(search, PER_PAGE, word(visit, "cursor") or None, plan, state)
@@ -33,7 +33,7 @@ async def index(visit: Visit) -> Response:
     following = found.next_cursor and address(PATH, search=search, state=state, plan=plan, cursor=found.next_cursor)
     return show(
         visit, "operator/organization/index.html", items=found.items, following=following, search=search, state=state,
-        plan=plan, states=STATES, plan_ids=plan_ids, paged=bool(wanted.cursor),
+        plan=plan, states=states, plan_ids=plan_ids, paged=bool(wanted.cursor),
     )  # fmt: skip
 
 

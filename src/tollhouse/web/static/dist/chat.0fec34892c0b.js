@@ -54,7 +54,7 @@
       made.querySelector("p").textContent = (await response.text()).split("\n\n").slice(1).join(" ").trim();
       refused.replaceChildren(made);
     }
-    refused.scrollIntoView({ block: "end" });
+    setStuck(true);
   }
 
   const card = (name) => at(`card-${name}`).content.firstElementChild.cloneNode(true);
