@@ -3,6 +3,7 @@
 # make bench   the benchmark        make lock    renew the locks (needs uv)
 # make assets  what browsers load, from assets/ (needs Node.js; what it builds is committed)
 # make messages  brings the translations of the pages up to their texts, new ones empty
+# make screenshots  pictures of every page, into build/screenshots/ and docs/screenshots/ (needs Chromium)
 # make sbom    what Tollhouse is made of, as CycloneDX: dist/sbom.cdx.json
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet $(LOCKFLAGS)
 
-.PHONY: up test check bench assets messages sbom lock clean
+.PHONY: up test check bench assets messages screenshots sbom lock clean
 
 up: $(VENV)/run.stamp
 	@exec $(VENV)/bin/tollhouse up
@@ -41,6 +42,9 @@ assets/node_modules/.package-lock.json: assets/package-lock.json
 
 messages: $(VENV)/run.stamp
 	$(VENV)/bin/python locale/update.py
+
+screenshots: $(VENV)/dev.stamp $(VENV)/browser.stamp
+	$(VENV)/bin/python -m tests.web.screenshots
 
 sbom: $(VENV)/made.stamp
 	$(VENV)/bin/python requirements/sbom.py dist/sbom.cdx.json

@@ -1,5 +1,5 @@
-"""Fills an installation with what people leave behind in it: chats, usage, statements, notices, choices. As rows, of any
-number, so that pages can be looked at, tested and measured with them; no ledger is proven afterwards."""
+"""Fills an installation with what people leave behind in it: chats, usage, statements, notices, choices. As rows, as
+many as are wanted, so that pages can be looked at, tested and measured with them; no ledger is proven afterwards."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,15 +89,16 @@ _MOMENT: LiteralString = """%(now)s::timestamptz
     - (power(1 - n::float / greatest(%(calls)s, 1), 1.3) * %(days)s * 86400 || ' seconds')::interval
     - interval '90 seconds'"""
 _CALLS: LiteralString = f"""
-    INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, channel, model_id,
-        provider_id, price_version, rate_version, multiplier_permille, messages, input_tokens, cached_input_tokens,
+    INSERT INTO usage_event (organization_id, id, recorded_at, started_at, reservation_id, subject_id, channel,
+        model_id, provider_id, price_version, rate_version, multiplier_permille, messages, input_tokens,
+            cached_input_tokens,
         output_tokens, reasoning_tokens, trial, estimated, cost_nanos, charged_micros, duration_ms, first_token_ms)
     SELECT %(organization)s, {_ID.format(at="at", salt="'event' || n")}, at, at - interval '2 seconds',
            {_ID.format(at="at", salt="'call' || n")},
            CASE WHEN n %% %(people)s = 0 THEN %(person)s ELSE md5('somebody' || n %% %(people)s)::uuid END,
            'chat', model_id, 'sandbox', 1, 1, 1000, 1, 120 + n * 37 %% 900, 0, 200 + n * 53 %% 700, 0, false, false,
            (120 + n * 37 %% 900) * 400 + (200 + n * 53 %% 700) * 2100, 0, 1400 + n * 71 %% 4200, 240 + n * 29 %% 700
-    FROM (SELECT n, {_MOMENT} AS at, {_MODELS.replace('%', '%%')} AS model_id
+    FROM (SELECT n, {_MOMENT} AS at, {_MODELS.replace("%", "%%")} AS model_id
           FROM generate_series(1, %(calls)s) n) AS call"""
 _REQUESTS: LiteralString = """
     INSERT INTO request (organization_id, id, subject_id, endpoint, channel, model_id, stream, state, created_at,
@@ -126,11 +127,12 @@ _BEGUN: LiteralString = """SELECT n, %(now)s::timestamptz - n * n * interval '7 
 _CONVERSATIONS: LiteralString = f"""
     INSERT INTO conversation (organization_id, id, person_id, title, assistant_id, pinned_at, created_at, updated_at)
     SELECT %(organization)s, {_CONVERSATION_ID}, %(person)s,
-           (ARRAY['Keeping calm before a hard talk', 'A week without hurry', 'Names for a bakery', 'SQL: the last row of each group',
-                  'What is owed to a friend', 'Plan for the school fair', 'Letter to a supplier', 'Why does bread rise?',
-                  'On being wrong in public', 'Notes of Monday''s meeting'])[1 + n %% 10]
+           (ARRAY['Keeping calm before a hard talk', 'A week without hurry', 'Names for a bakery',
+                  'SQL: the last row of each group', 'What is owed to a friend', 'Plan for the school fair',
+                  'Letter to a supplier', 'Why does bread rise?', 'On being wrong in public',
+                  'Notes of Monday''s meeting'])[1 + n %% 10]
                || CASE WHEN n < 10 THEN '' ELSE ', ' || n / 10 + 1 END,
-           {_ASSISTANT.replace('%', '%%')}, CASE WHEN n IN (2, 5) THEN at END, at, at
+           {_ASSISTANT.replace("%", "%%")}, CASE WHEN n IN (2, 5) THEN at END, at, at
     FROM ({_BEGUN}) AS begun"""
 _QUESTIONS: LiteralString = f"""
     INSERT INTO message (organization_id, conversation_id, id, person_id, author, state, content, attachments,
@@ -140,11 +142,13 @@ _QUESTIONS: LiteralString = f"""
            (ARRAY['I have to tell a colleague that her work is not good enough. How do I stay kind and clear?',
                   'Make it shorter, and give me one sentence to begin with.',
                   'Thank you. What if she disagrees with all of it?'])[1 + k %% 3],
-           CASE WHEN n = 0 AND k = 0 THEN '[{{"name": "notes.txt", "text": "Late twice. Good ideas. Poor tests."}}]'::jsonb
+           CASE WHEN n = 0 AND k = 0
+                THEN '[{{"name": "notes.txt", "text": "Late twice. Good ideas. Poor tests."}}]'::jsonb
                 ELSE '[]' END, said, said
     FROM ({_BEGUN}) AS begun, generate_series(0, %(exchanges)s - 1) k,
          LATERAL (SELECT at - (%(exchanges)s - k) * interval '4 minutes' AS said) AS moment"""
-_ANSWER: LiteralString = """$answer$Begin with what you both want: **work that she can be proud of**. Then say what you saw, not what you think of her [1].
+_ANSWER: LiteralString = """$answer$
+Begin with what you both want: **work that she can be proud of**. Then say what you saw, not what you think of her [1].
 
 1. *Before*: write down two examples, with their dates.
 2. *During*: ask what she sees herself, and wait for the answer.
@@ -168,12 +172,14 @@ _ANSWERS: LiteralString = f"""
     SELECT %(organization)s, {_CONVERSATION_ID}, {_ID.format(at="said", salt="n || 'answer' || k")}, %(person)s,
            'assistant', state, CASE WHEN state = 'failed' THEN '' ELSE {_ANSWER} END,
            CASE WHEN state = 'done' THEN '[
-               {{"number": 1, "title": "Meditations", "source": "Marcus Aurelius, Meditations, book 9", "heading": "On correcting others",
-                 "content": "Correct without reproach, as somebody who shares the other''s failings and hopes to be corrected in turn."}},
-               {{"number": 2, "title": "Meditations", "source": "Marcus Aurelius, Meditations, book 2", "heading": "What cannot harm",
-                 "content": "Whoever does wrong has not seen clearly. It calls for patience first, and for a plain word second."}}]'::jsonb
+               {{"number": 1, "title": "Meditations", "source": "book 9", "heading": "On correcting others",
+                 "content": "Correct without reproach, as somebody who hopes to be corrected in turn."}},
+               {{"number": 2, "title": "Meditations", "source": "book 2", "heading": "What cannot harm",
+                 "content": "Who does wrong has not seen clearly: patience first, a plain word second."}}]'::jsonb
                 ELSE '[]' END,
-           CASE WHEN state = 'failed' THEN '{{"code": "provider_error", "message": "OpenAI did not answer. Nothing was charged; try again."}}'::jsonb END,
+           CASE WHEN state = 'failed'
+                THEN '{{"code": "provider_error", "message": "OpenAI did not answer. Nothing was charged."}}'::jsonb
+           END,
            model, name, CASE WHEN k = 1 THEN 'a simple question: chosen for its speed' END, model = 'gpt-4o',
            CASE WHEN model = 'gpt-4o' THEN 1 END, 412, 288, 221000, 0, 420, 3900,
            CASE WHEN (n + k) %% 5 = 0 THEN 1 WHEN (n + k) %% 11 = 0 THEN -1 END, said, said + interval '4 seconds'
@@ -185,13 +191,15 @@ _ANSWERS: LiteralString = f"""
                          CASE WHEN n %% 3 = 0 AND k = 0 THEN 'GPT-4o' ELSE 'GPT-4o Mini' END AS name) AS moment"""
 _USES: LiteralString = f"""
     INSERT INTO assistant_use (organization_id, request_id, subject_id, assistant_id, model_id, rating, created_at)
-    SELECT organization_id, reservation_id, subject_id, {_ASSISTANT.replace('%', '%%')}, model_id,
+    SELECT organization_id, reservation_id, subject_id, {_ASSISTANT.replace("%", "%%")}, model_id,
            CASE WHEN n %% 5 = 0 THEN 1 WHEN n %% 17 = 0 THEN -1 END, recorded_at
     FROM (SELECT *, duration_ms / 7 AS n FROM usage_event
           WHERE organization_id = %(organization)s AND subject_id = %(person)s) AS used"""
 
-# Charges of tenths of a credit against the grant that is spent first.
-_SPENT: LiteralString = """SELECT n, (n * 37 %% 9 + 1) * 100000 AS micros,
+# Charges against the grant that is spent first, of less than half of what there is together.
+_SPENT: LiteralString = """SELECT n, (n * 37 %% 9 + 1) * (
+        SELECT remaining_micros / (12 * greatest(%(transactions)s, 1)) FROM credit_balance
+        WHERE organization_id = %(organization)s) AS micros,
     %(now)s::timestamptz - (%(transactions)s - n) * interval '9 hours' AS at
     FROM generate_series(1, %(transactions)s) n"""
 _TRANSACTIONS: LiteralString = f"""
@@ -203,7 +211,8 @@ _TRANSACTIONS: LiteralString = f"""
             ORDER BY priority, expires_at LIMIT 1), gen_random_uuid(), 'person:' || %(person)s, at
     FROM credit_balance b, ({_SPENT}) AS spent WHERE b.organization_id = %(organization)s"""
 _GRANT: LiteralString = f"""
-    UPDATE credit_grant SET remaining_micros = remaining_micros - (SELECT coalesce(sum(micros), 0) FROM ({_SPENT}) AS spent)
+    UPDATE credit_grant SET remaining_micros = remaining_micros - (SELECT coalesce(sum(micros), 0)
+        FROM ({_SPENT}) AS spent)
     WHERE (organization_id, id) = (
         SELECT organization_id, grant_id FROM credit_transaction
         WHERE organization_id = %(organization)s AND type = 'ai_consumption' LIMIT 1)"""
@@ -228,9 +237,11 @@ _OVERRIDE: LiteralString = """
     ON CONFLICT DO NOTHING"""
 _UNLOCKED: LiteralString = """
     INSERT INTO entitlement (organization_id, id, subject_id, model_id, source, starts_at)
-    VALUES (%(organization)s, gen_random_uuid(), %(person)s, 'claude-3-5-sonnet', 'purchase', %(now)s::timestamptz - interval '20 days')"""
+    VALUES (%(organization)s, gen_random_uuid(), %(person)s, 'claude-3-5-sonnet', 'purchase',
+        %(now)s::timestamptz - interval '20 days')"""
 
-# ---------------------------------------------------------------------------------------------------------------- admins
+
+# ---------------------------------------------------------------------------------------------------------- admins
 
 
 async def crowd(
@@ -253,12 +264,12 @@ _MEMBERS: LiteralString = f"""
     SELECT %(organization)s, md5('crowd' || n)::uuid, 'member', %(now)s {_MANY}"""
 _SESSIONS: LiteralString = f"""
     INSERT INTO session (person_id, id, digest, organization_id, method, created_at, seen_at, expires_at, proved_at)
-    SELECT %(person)s, gen_random_uuid(), sha256(('session' || n)::bytea), %(organization)s, 'password', %(now)s, %(now)s,
-           %(now)s::timestamptz + interval '7 days', %(now)s {_MANY}"""
+    SELECT %(person)s, gen_random_uuid(), sha256(('session' || n)::bytea), %(organization)s, 'password', %(now)s,
+           %(now)s, %(now)s::timestamptz + interval '7 days', %(now)s {_MANY}"""
 _KEYS: LiteralString = f"""
     INSERT INTO api_key (organization_id, id, name, digest, start, scopes, mode, created_at, model_ids, created_by)
-    SELECT %(organization)s, gen_random_uuid(), 'Key ' || n, sha256(('key' || n)::bytea), 'th_test_ab', '{{gateway}}', 'test',
-           %(now)s, '{{gpt-4o-mini}}', 'person:' || %(person)s {_MANY}"""
+    SELECT %(organization)s, gen_random_uuid(), 'Key ' || n, sha256(('key' || n)::bytea), 'th_test_ab',
+        '{{gateway}}', 'test', %(now)s, '{{gpt-4o-mini}}', 'person:' || %(person)s {_MANY}"""
 _CONNECTIONS: LiteralString = f"""
     INSERT INTO connection (organization_id, id, provider_id, base_url, origin, enabled, created_at, name)
     SELECT %(organization)s, gen_random_uuid(), 'openai', 'https://example.com/v1', 'organization', false, %(now)s,
@@ -273,8 +284,8 @@ _ISSUERS: LiteralString = f"""
            'https://example.com/keys', %(now)s {_MANY}"""
 _ASSISTANTS: LiteralString = f"""
     INSERT INTO assistant (organization_id, id, slug, kind, name, system_message, created_at, updated_at)
-    SELECT %(organization)s, md5('assistant' || n)::uuid, 'ours-' || n, 'template', 'Ours ' || n, 'Be brief.', %(now)s, %(now)s
-    {_MANY}"""
+    SELECT %(organization)s, md5('assistant' || n)::uuid, 'ours-' || n, 'template', 'Ours ' || n, 'Be brief.',
+        %(now)s, %(now)s {_MANY}"""
 _DOCUMENTS: LiteralString = f"""
     INSERT INTO document (organization_id, id, assistant_id, title, created_at)
     SELECT %(organization)s, gen_random_uuid(), md5('assistant1')::uuid, 'Handbook ' || n, %(now)s {_MANY}"""
@@ -295,13 +306,14 @@ _PROVIDERS: LiteralString = f"""
     SELECT gen_random_uuid(), 'Provider ' || n, 'https://' || n || '.example.org', 'tollhouse', %(now)s {_MANY}"""
 _MAILS: LiteralString = f"""
     INSERT INTO mail (id, recipient, kind, subject, body, created_at, due_at)
-    SELECT gen_random_uuid(), 'person' || n || '@example.com', 'sign_in', 'Your link', 'It is here.', %(now)s, %(now)s {_MANY}"""
+    SELECT gen_random_uuid(), 'person' || n || '@example.com', 'sign_in', 'Your link', 'It is here.', %(now)s,
+        %(now)s {_MANY}"""
 _TASKS: LiteralString = f"""
-    INSERT INTO privacy_task (organization_id, id, kind, subject_kind, subject_id, state, steps_done, steps, requested_by,
-        requested_at, finished_at)
-    SELECT %(organization)s, gen_random_uuid(), 'export', 'person', md5('crowd' || n)::uuid, 'done', 4, 4, 'system', %(now)s,
-           %(now)s {_MANY}"""
+    INSERT INTO privacy_task (organization_id, id, kind, subject_kind, subject_id, state, steps_done, steps,
+        requested_by, requested_at, finished_at)
+    SELECT %(organization)s, gen_random_uuid(), 'export', 'person', md5('crowd' || n)::uuid, 'done', 4, 4,
+        'system', %(now)s, %(now)s {_MANY}"""
 _MORE_NOTICES: LiteralString = f"""
     INSERT INTO notice (organization_id, kind, day, available_micros, threshold_micros, created_at)
-    SELECT %(organization)s, 'low_balance', (%(now)s::timestamptz AT TIME ZONE 'UTC')::date - 40 - n, 98400000, 100000000,
-           %(now)s::timestamptz - (40 + n) * interval '1 day' {_MANY}"""
+    SELECT %(organization)s, 'low_balance', (%(now)s::timestamptz AT TIME ZONE 'UTC')::date - 40 - n, 98400000,
+           100000000, %(now)s::timestamptz - (40 + n) * interval '1 day' {_MANY}"""

@@ -183,3 +183,34 @@ def test_vendors_are_picked_up_by_key_or_by_address() -> None:
 def test_a_vendors_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="VLLM_BASE_URL"):
         config.read().vendor_connections({"VLLM_BASE_URL": address})
+
+
+def test_an_installation_may_have_a_name_a_hue_and_a_mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mark = tmp_path / "mark.svg"
+    mark.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    for name, value in (("NAME", " Mill & Sons "), ("HUE", "320"), ("MARK", str(mark))):
+        monkeypatch.setenv(f"TOLLHOUSE_BRAND_{name}", value)
+    found = config.load()
+    assert (found.brand_name, found.brand_hue, found.mark()) == ("Mill & Sons", 320, mark.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("NAME", "x" * 41, "TOLLHOUSE_BRAND_NAME is 'x"),
+        ("NAME", "Mill\nBcc: all", "TOLLHOUSE_BRAND_NAME must be a name in one line, such as Mill AI."),
+        ("NAME", "  ", "TOLLHOUSE_BRAND_NAME must be a name in one line, such as Mill AI."),
+        ("HUE", "361", "TOLLHOUSE_BRAND_HUE is '361' and must be a number from 0 to 360."),
+        ("HUE", "red", "TOLLHOUSE_BRAND_HUE is 'red' and must be a number from 0 to 360."),
+        ("MARK", "/nowhere/mark.svg", "/nowhere/mark.svg can't be read (No such file or directory)."),
+        ("MARK", __file__, "is not an SVG file"),
+    ],
+)
+def test_a_brand_that_cannot_be_shown_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"TOLLHOUSE_BRAND_{name}", value)
+    with pytest.raises(ConfigError) as refused:
+        config.load()
+    (problem,) = refused.value.problems
+    assert said in problem

@@ -1,10 +1,10 @@
-// Draws the charts of a page from the figures beside them. Colours are the design's: chart.js draws anew when they change.
+// Draws the charts of a page from their figures. Colours are the design's: chart.js draws anew when they change.
 (() => {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const muted = "var(--muted-foreground)";
 
   function draw(canvas) {
-    const { labels, series, format } = JSON.parse(document.getElementById(canvas.dataset.figures).textContent);
+    const { labels, series, format } = JSON.parse(canvas.dataset.figures);
     const rows = labels.map((label, day) => ({ label, ...Object.fromEntries(series.map((one, at) => [at, one.values[day]])) }));
     basecoat.chart(canvas, {
       type: "bar",

@@ -98,7 +98,7 @@
     const root = rootOf(event.target);
     if (!root) return;
     const option = event.target.closest('[role="option"]');
-    if (event.target.closest("[data-picker-open]")) isOpen(root) || root.dataset.closing ? close(root) : open(root);
+    if (event.target.closest("[data-picker-open]")) isOpen(root) || "closing" in root.dataset ? close(root) : open(root);
     else if (option) choose(root, option);
     else if (event.target.closest("[data-picker-close]")) close(root);
     else if (event.target.closest("[data-picker-why] a")) panelOf(root).hidePopover();

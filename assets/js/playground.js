@@ -5,7 +5,7 @@
   const [prompt, system] = [document.getElementById("prompt"), document.getElementById("system")];
   const columns = [...root.querySelectorAll("[data-column]")];
   const tabs = [...root.querySelectorAll(".playground-tabs > button")];
-  const costs = JSON.parse(document.getElementById("playground-costs").textContent);
+  const costs = JSON.parse(root.dataset.costs);
   const running = new Map(); // what ends the call of a column
   const words = (name) => document.getElementById(`playground-${name}`).content.cloneNode(true);
   const button = (within, name) => within.querySelector(`[data-playground="${name}"]`);
@@ -137,7 +137,7 @@
     "again": run,
     "show": (_, pressed) => columns[pressed.dataset.to - 1].scrollIntoView({ block: "nearest", inline: "center" }),
     "chat": (column) => {
-      sessionStorage.setItem("draft:new", prompt.value);
+      sessionStorage.setItem(`draft:${root.dataset.person}:/chat`, prompt.value); // where the chat looks for it
       location.href = `/chat?${new URLSearchParams({ model: modelOf(column) })}`;
     },
   };

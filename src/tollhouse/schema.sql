@@ -1026,7 +1026,6 @@ CREATE TABLE conversation (
 );
 CREATE INDEX conversation_list ON conversation (organization_id, person_id, updated_at DESC, id DESC);
 CREATE INDEX conversation_pinned ON conversation (organization_id, person_id, pinned_at) WHERE pinned_at IS NOT NULL;
-CREATE INDEX conversation_words ON conversation USING gin (words);
 
 CREATE TABLE message (
     organization_id uuid    NOT NULL,
@@ -1057,11 +1056,10 @@ CREATE TABLE message (
     replaced_at     timestamptz,                                       -- answered anew, or edited: shown no more
     created_at      timestamptz NOT NULL,
     written_at      timestamptz NOT NULL,                              -- when its text grew last; of one being written, whether somebody still writes it
-    words           tsvector GENERATED ALWAYS AS (to_tsvector('simple', left(content, 100000))) STORED,
+    words           tsvector GENERATED ALWAYS AS (to_tsvector('simple', left(content, 100000))) STORED, -- no index: row-level security comes first
     PRIMARY KEY (organization_id, conversation_id, id),
     FOREIGN KEY (organization_id, conversation_id) REFERENCES conversation (organization_id, id) ON DELETE CASCADE
 );
-CREATE INDEX message_words ON message USING gin (words);
 CREATE INDEX message_writing ON message (written_at) WHERE state = 'writing';
 CREATE INDEX message_request ON message (organization_id, request_id) WHERE request_id IS NOT NULL;
 
@@ -1169,7 +1167,7 @@ CREATE POLICY worker ON person FOR SELECT TO tollhouse_worker USING (true);
 DO $$
 DECLARE
     name text;
-    readable CONSTANT text := 'organization_id IN ((SELECT app_organization()), ''00000000-0000-0000-0000-000000000000''::uuid)';
+    platform CONSTANT text := 'organization_id = ''00000000-0000-0000-0000-000000000000''::uuid';
     tenant CONSTANT text := 'organization_id = (SELECT app_organization())';
     self CONSTANT text := 'organization_id = (SELECT app_organization()) AND person_id = (SELECT app_person())';
 BEGIN
@@ -1181,9 +1179,9 @@ BEGIN
         EXECUTE format('CREATE POLICY owner ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', name);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['assistant', 'document', 'passage'] LOOP
-        EXECUTE format('CREATE POLICY tenant ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, readable, tenant);
+        EXECUTE format('CREATE POLICY platform ON %I FOR SELECT TO tollhouse_web USING (%s)', name, platform);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['assistant_setting', 'own_model', 'preference', 'persona_override', 'assistant_use'] LOOP
+    FOREACH name IN ARRAY ARRAY['assistant', 'document', 'passage', 'assistant_setting', 'own_model', 'preference', 'persona_override', 'assistant_use'] LOOP
         EXECUTE format('CREATE POLICY tenant ON %I TO tollhouse_web USING (%s) WITH CHECK (%s)', name, tenant, tenant);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['conversation', 'message', 'notice_read'] LOOP

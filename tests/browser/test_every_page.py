@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 from psycopg import AsyncConnection
 
-from bench.furnishing import Amounts, furnish
+from bench.furnishing import Amounts, crowd, furnish
 from tests.carriers import carriers
 from tests.conftest import Cluster, SeededTemplate
 from tests.house import House
@@ -47,6 +47,7 @@ async def world(cluster: Cluster, seeded_template: SeededTemplate) -> AsyncItera
 async def _furnish(url: str, organization_id: UUID, person_id: UUID) -> None:
     async with await AsyncConnection.connect(url) as connection:
         await furnish(connection, organization_id, person_id, datetime.now(UTC), Amounts())
+        await crowd(connection, organization_id, person_id, datetime.now(UTC), 3)
 
 
 async def test_every_page_is_accessible_to_everybody_and_by_keyboard(world: World, chromium: Browser) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.web.browser import DESK, PHONE, Window, assert_accessible
+from tests.web.browser import Window, assert_accessible
 from tests.web.serving import Place, Visitor, serving
 from tests.web.test_operator import DEMO, superadmin, without_proof
 from tollhouse.flows import hasher
-from tollhouse.flows.seed import DEMO_ID
 
 PASSWORD = "seven mills on the river"
 
@@ -81,28 +79,3 @@ async def test_acting_as_somebody_shows_the_banner_until_its_button_ends_it(plac
     await banner.get_by_role("button", name="End").click()
     await expect(page).to_have_url(f"{place.url}/operator/people/{ada.person_id}")
     await expect(banner).to_have_count(0)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_pages_are_accessible_on_desks_and_phones(place: Place, window: Window, scheme: str) -> None:
-    root, ada = await superadmin(place), await place.person("ada@example.com")
-    await place.change(
-        """INSERT INTO privacy_task (organization_id, id, kind, subject_kind, subject_id, account, state, steps_done,
-               steps, requested_by, requested_at)
-           SELECT %s, gen_random_uuid(), 'export', 'person', %s, true, 'running', n, 4, 'system', now()
-           FROM generate_series(1, 3) n""",
-        DEMO_ID,
-        ada.person_id,
-    )
-    page = await window(f"{place.url}/operator", DESK, scheme, cookies=root.cookies)
-    for path in (
-        "/operator", "/operator/organizations", DEMO, f"{DEMO}/members", f"{DEMO}/keys", f"{DEMO}/audit",
-        f"{DEMO}/grant", f"{DEMO}/plan", f"{DEMO}/suspend", "/operator/people", f"/operator/people/{ada.person_id}",
-        f"/operator/people/{ada.person_id}/erase", f"/operator/people/{ada.person_id}/impersonate",
-        "/operator/identity-providers", "/operator/identity-providers/new", "/operator/audit", "/operator/outbox",
-        "/operator/privacy",
-    ):  # fmt: skip
-        await page.goto(place.url + path)
-        for width, height in (DESK, PHONE):
-            await page.set_viewport_size({"width": width, "height": height})
-            await assert_accessible(page)

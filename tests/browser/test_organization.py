@@ -7,27 +7,14 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.web.browser import DESK, PHONE, Window, assert_accessible
+from tests.web.browser import Window, assert_accessible
 from tests.web.team import Team, team
-
-PATHS = ("", "/settings", "/members", "/members/invite", "/keys", "/keys/new", "/connections/new", "/issuers",
-         "/audit?check=1", "/privacy", "/privacy/export", "/settings/delete")  # fmt: skip
 
 
 @pytest_asyncio.fixture
 async def mill(database_url: str) -> AsyncIterator[Team]:
     async with team(database_url) as made:
         yield made
-
-
-async def test_pages_are_accessible_on_desks_and_phones_in_both_themes(mill: Team, window: Window) -> None:
-    await mill.join("member@example.com", "member")
-    for size, scheme in ((DESK, "light"), (PHONE, "dark")):
-        page = await window(mill.place.url + "/organizations", size, scheme, mill.owner.cookies)
-        await assert_accessible(page)
-        for path in PATHS:
-            await page.goto(f"{mill.place.url}/admin{path}")
-            await assert_accessible(page)
 
 
 async def test_a_key_is_made_copied_and_revoked_after_a_word_of_warning(mill: Team, window: Window) -> None:

@@ -40,6 +40,8 @@ async def test_three_models_answer_side_by_side_one_is_stopped_and_one_is_locked
         await expect(first.get_by_test_id("playground-refusal")).to_be_visible()
         await expect(second.get_by_test_id("playground-figures")).to_be_visible()
         await assert_accessible(page)
+        await second.get_by_role("button", name="Continue in chat").click()
+        await expect(page.get_by_test_id("message-input")).to_have_value("And now?")
 
 
 async def test_on_a_phone_answers_are_tabs_and_an_ended_session_keeps_what_was_typed(

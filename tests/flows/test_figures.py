@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -125,7 +124,7 @@ async def test_asking_for_limits_takes_nothing(room: Room) -> None:
     ada = await room.person()
     await room.ask(ada, "One", model="sandbox")
     books = "SELECT id, used, reserved FROM quota_window WHERE organization_id = %s ORDER BY id"
-    before: list[tuple[UUID, int, int]] = await room.rows(books, ada.organization_id)  # type: ignore[assignment]
+    before = await room.rows(books, ada.organization_id)
     await figures.limits(room.teller, ada, ["sandbox", "gpt-4o"])
     await figures.usable(room.teller, ada)
     assert await room.rows(books, ada.organization_id) == before != []

@@ -41,8 +41,8 @@ async def room(cluster: Cluster, seeded_template: SeededTemplate, provider: Fake
         async with proved_room(url) as made:
             for provider_id, address in (("openai", provider.url), ("together", "http://127.0.0.1:9/v1")):
                 await made.change(
-                    """INSERT INTO connection (organization_id, id, provider_id, base_url, name, origin)
-                       VALUES (%s, %s, %s, %s, 'ours', 'operator')""",
+                    """INSERT INTO connection (organization_id, id, provider_id, base_url, name, origin, created_at)
+                       VALUES (%s, %s, %s, %s, 'ours', 'operator', now())""",
                     PLATFORM_ID, uuid4(), provider_id, address,
                 )  # fmt: skip
             yield made

@@ -235,7 +235,7 @@ def test_each_role_that_may_touch_a_table_has_one_policy_for_it(url: str) -> Non
     """Two permissive ones would be joined by OR; none would make the right an empty one."""
     policies = rows(url, "SELECT tablename, roles::text[], permissive, cmd, qual, with_check FROM pg_policies")
     assert all(permissive == "PERMISSIVE" and len(roles) == 1 for _, roles, permissive, *_ in policies)
-    per_role = [(table, roles[0]) for table, roles, *_ in policies]
+    per_role = [(table, roles[0]) for table, roles, _, cmd, *_ in policies if (table in OF_PLATFORM) <= (cmd == "ALL")]
     assert len(per_role) == len(set(per_role))
     granted = {
         (name, role)
@@ -252,13 +252,14 @@ def test_what_pages_see_is_bound_to_the_context_and_asked_once_per_statement(url
         url, "SELECT tablename, cmd, qual, with_check FROM pg_policies WHERE 'tollhouse_web' = ANY(roles::text[])"
     )
     for table, command, using, check in policies:
+        if table in OF_PLATFORM and command == "SELECT":  # beside one's own, which alone may be changed
+            assert (using, check) == (f"(organization_id = '{PLATFORM}'::uuid)", None), table
+            continue
         assert command == "ALL", table
         if table == "organization":
             assert (using, check) == (TENANT.replace("organization_id", "id"),) * 2
         elif table == "person":
             assert using.count("( SELECT app_") == 2 and check == SELF.replace("person_id", "id")
-        elif table in OF_PLATFORM:
-            assert PLATFORM in using and "( SELECT app_organization()" in using and check == TENANT, table
         else:
             whose = BOTH if table in OF_MEMBERS else SELF if table in OF_PEOPLE else TENANT
             assert (using, check) == (whose, whose), table

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from tests.ledger import assert_ledger_holds
 from tollhouse.core.ask import CapabilityWant, CreditsWant
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.price import Stated, Usage
+from tollhouse.core.quota import Rule
 from tollhouse.flows.govern import change_plan
 from tollhouse.flows.once import Once
 from tollhouse.flows.operation import Admit, CatchUp, Reap, Release, Settle
@@ -58,6 +60,17 @@ async def made(teller: Teller, admit: Admit, used: Usage | Stated | None = None)
     return id_
 
 
+async def talk(url: str, teller: Teller) -> None:
+    """Somebody says something to an assistant whose tokens are limited."""
+    ((assistant_id,),) = await rows(url, "SELECT id FROM assistant WHERE slug = 'marcus'")
+    admit = ask(DEMO_ID, channel="chat")
+    rule = Rule(assistant_id, "person", None, None, "tokens", "month", 1_000_000)
+    admit.ask = replace(admit.ask, rules=(rule,))
+    request_id = await made(teller, admit)
+    await change(url, "INSERT INTO assistant_use VALUES (%s, %s, %s, %s, 'sandbox', NULL, now())",
+                 DEMO_ID, request_id, SOMEBODY, assistant_id)  # fmt: skip
+
+
 async def some_calls(url: str) -> None:
     """The demo organisation has rules of its own and a use of every kind: settled, on trial, released, settled late,
     stated in credits, of a capability, and still running, for an idempotency key. The day is rolled up."""
@@ -83,6 +96,7 @@ async def some_calls(url: str) -> None:
             await made(teller, Admit(DEMO_ID, ask(DEMO_ID, want=want, channel="capability").ask, None), stated)
     await made(teller, Admit(DEMO_ID, ask(DEMO_ID, want=CapabilityWant(CAPABILITY), channel="capability").ask, None),
                Usage(300, 30))  # fmt: skip
+    await talk(url, teller)
     running = ask(DEMO_ID)
     running.once = ONCE
     await teller.do(running)
@@ -155,6 +169,11 @@ async def test_books_that_the_teller_kept_hold(some_books: str) -> None:
         (9, "UPDATE quota_window SET used = used + 1 WHERE limit_id IS NOT NULL AND meter = 'tokens'"),
         (9, "UPDATE quota_window SET used = used + 1 WHERE limit_id IS NOT NULL AND meter = 'messages'"),
         (9, "DELETE FROM quota_window WHERE limit_id IS NOT NULL AND used > 0 AND meter = 'tokens'"),
+        (9, "UPDATE quota_window SET used = used + 1 WHERE limit_id IN (SELECT id FROM assistant)"),
+        (9, "UPDATE quota_window SET limit_id = gen_random_uuid() WHERE limit_id IN (SELECT id FROM assistant)"),
+        (9, "UPDATE quota_window SET subject_id = organization_id WHERE limit_id IN (SELECT id FROM assistant)"),
+        (9, "UPDATE assistant_use SET assistant_id = gen_random_uuid()"),
+        (9, "UPDATE usage_event SET channel = 'api' WHERE channel = 'chat'"),
         (9, "UPDATE usage_event SET capability = NULL WHERE capability IS NOT NULL"),
         (9, "UPDATE usage_event SET messages = 1 WHERE messages = 0 AND model_id IS NOT NULL"),
         (9, "UPDATE usage_event SET key_id = gen_random_uuid() WHERE key_id IS NOT NULL"),

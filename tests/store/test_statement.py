@@ -51,10 +51,10 @@ async def test_a_time_has_the_rows_of_it_whatever_waited_for_the_lock(database_u
     all_rows, random = await fill(database_url, ROWS), Random(5)
     last = ROWS * 7 + 30
     minutes = [sorted(random.sample(range(-30, last), 2)) for _ in range(40)] + [[-90, -60], [last, last + 60]]
-    edges = [[at.timestamp() / 60 - BEGAN.timestamp() / 60 for at in (all_rows[9][1], all_rows[3][1])]]
+    times = [(BEGAN + timedelta(minutes=first), BEGAN + timedelta(minutes=end)) for first, end in minutes]
+    times.append((all_rows[9][1], all_rows[3][1]))  # exactly at rows
     async with db.tenant(DEMO_ID) as tx:
-        for first, end in [*minutes, *edges]:
-            since, until = (BEGAN + timedelta(minutes=one) for one in (first, end))
+        for since, until in times:
             for wanted in (Filter(None, since, until), Filter("promo_bonus", since, None), Filter(None, None, until)):
                 found = await credit.transactions(tx, DEMO_ID, wanted, ROWS, None)
                 assert [one.seq for one in found.items] == [

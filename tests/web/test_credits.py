@@ -124,11 +124,11 @@ async def test_the_statement_has_a_running_balance_and_filters_in_its_address(mi
 
 
 async def test_parts_of_the_statement_follow_one_another(mill: Team) -> None:
-    await book(mill, *([-1] * 55))
+    await book(mill, *([-1] * 25))
     first = await mill.owner.get(HERE + "?type=ai_consumption")
     following = str(at(first, '[data-testid="pagination-next"]')["hx-get"])
     second = await mill.owner.get(following, hx_request="true")
-    assert (len(rows(first)), len(rows(second))) == (50, 5)
+    assert (len(rows(first)), len(rows(second))) == (20, 5)
     assert at(second, '[data-testid="pagination-prev"]')["hx-get"] == HERE + "?type=ai_consumption"
     assert not second.soup.select('[data-testid="pagination-next"]')
 

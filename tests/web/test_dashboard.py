@@ -71,7 +71,7 @@ async def test_range_and_figure_stand_in_the_address(mill: Team) -> None:
         await used(mill, mill.owner, 9 - number, days_ago=5, model=model)
     await used(mill, mill.owner, 4, days_ago=40, model="gpt-4o")
     page = await mill.owner.get("/dashboard?days=7&show=tokens")
-    data = json.loads(at(page, "#by-day-figures").text)
+    data = json.loads(str(at(page, "canvas")["data-figures"]))
     assert len(data["labels"]) == 7 and data["format"] == {"notation": "compact"}
     named = {one["label"]: sum(one["values"]) for one in data["series"]}
     assert named == {"GPT-4o": 990, "Sandbox (test answers)": 880, "Llama 3.1 8B": 770, "Claude 3.5 Haiku": 660,

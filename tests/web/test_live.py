@@ -94,6 +94,8 @@ async def heard_over(response: aiohttp.ClientResponse) -> None:
 
 async def test_only_pages_of_who_is_signed_in_may_listen(database_url: str) -> None:
     async with serving(database_url) as place:
-        assert (await place.visitor().get("/events", accept=EVENTS["accept"])).headers["location"].startswith("/sign-in")
+        assert (
+            (await place.visitor().get("/events", accept=EVENTS["accept"])).headers["location"].startswith("/sign-in")
+        )
         ada = await place.person("ada@example.com")
         assert (await ada.get("/events")).status == 406

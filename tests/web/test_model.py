@@ -190,11 +190,12 @@ async def test_what_is_ones_own_is_nobody_elses_who_acts_in_ones_place(mill: Tea
     await sent_on(ada, f"{HERE}/about", {"about": "I teach history."})
     assert isinstance(root.person_id, UUID)
     await mill.place.change(
-        """UPDATE session SET impersonator_id = %s, impersonation_reason = 'They asked for help with it',
+        """UPDATE session SET method = 'impersonation', impersonator_id = %s, impersonation_reason = 'Asked to',
                impersonator_session_id = (SELECT id FROM session WHERE person_id = %s)
            WHERE person_id = %s""",
         root.person_id, root.person_id, ada.person_id,
     )  # fmt: skip
+    await mill.place.change("UPDATE person SET superadmin = true WHERE id = %s", root.person_id)
     page = await ada.get(HERE)
     assert page.status == 200 and "I teach history." not in page.text
     assert (await send(ada, f"{HERE}/default", {"model": HAIKU})).status == 403

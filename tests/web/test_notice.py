@@ -128,4 +128,6 @@ async def test_who_turns_mail_off_and_on_finds_it_so_and_keeps_what_else_they_pr
         await mill.place.change("UPDATE preference SET about = 'Baker' WHERE subject_id = %s", bob.person_id)
         page = await sent_on(bob, "/settings/notifications", {"mail": "yes"})
         assert at(page, "#field-mail").get("checked") is not None
-        assert await mill.rows("SELECT about, mail_notices FROM preference") == [{"about": "Baker", "mail_notices": True}]
+        assert await mill.rows("SELECT about, mail_notices FROM preference") == [
+            {"about": "Baker", "mail_notices": True}
+        ]

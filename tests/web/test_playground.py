@@ -35,9 +35,7 @@ async def run(visitor: Visitor, model: str, prompt: str = "Say it", **fields: st
 
 
 async def requests(of: Team) -> list[dict[str, Any]]:
-    return await of.rows(
-        "SELECT model_id, state, channel FROM request WHERE organization_id = %s ORDER BY id", of.id
-    )
+    return await of.rows("SELECT model_id, state, channel FROM request WHERE organization_id = %s ORDER BY id", of.id)
 
 
 async def settled(of: Team, calls: int) -> list[dict[str, Any]]:
@@ -54,9 +52,11 @@ async def test_an_answer_comes_as_it_is_written_with_its_figures_and_nothing_is_
         page = await mill.owner.get("/playground")
         assert len(page.soup.select("[data-column]")) == 3
         assert len(page.soup.select('[data-testid="model-selector"]')) == 3
-        costs = json.loads(at(page, "#playground-costs").text)
+        costs = json.loads(str(at(page, "#playground")["data-costs"]))
         assert {"gpt-4o-mini", "sandbox"} <= set(costs), "each model that may be chosen has its price"
-        found = events(await run(mill.owner, "sandbox", "A **bold** <script>alert(1)</script> question", system="Be brief"))
+        found = events(
+            await run(mill.owner, "sandbox", "A **bold** <script>alert(1)</script> question", system="Be brief")
+        )
         assert [name for name, _ in found[:-1]] == ["html"] * (len(found) - 1)
         name, done = found[-1]
         assert name == "done"

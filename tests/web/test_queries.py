@@ -66,7 +66,8 @@ async def furnished(cluster: Cluster, template: SeededTemplate, amount: int) -> 
 
 
 async def statements(mill: Team, root: Visitor) -> dict[str, int]:
-    """Of each page that can be come to, how many it takes when it is asked for a second time."""
+    """Of each page that can be come to, how many it takes when it is asked for a second time, at most for some of those
+    that it is about; of one that breaks its status, below zero."""
     found: dict[str, int] = {}
     links: set[str] = set()
     counter: Counter[str] = Counter()
@@ -75,20 +76,22 @@ async def statements(mill: Team, root: Visitor) -> dict[str, int]:
             for row, pattern in PAGES:
                 if ("{" in row.path) is not with_places or row.path in ENDLESS:
                     continue
-                path = row.path
-                if with_places:
-                    match = sorted(link for link in links if pattern.match(link))
-                    if not match:
-                        continue
-                    path = match[0]
                 who = root if row.needs == SUPERADMIN else mill.owner
-                first = await who.get(path)
-                assert first.status < 500, path
-                links |= set(_LINK.findall(first.text))
-                before = counter["all"]
-                await who.get(path)
-                found[row.path] = counter["all"] - before
+                for path in _some(links, pattern) if with_places else [row.path]:
+                    first = await who.get(path)
+                    links |= set(_LINK.findall(first.text))
+                    before = counter["all"]
+                    again = await who.get(path)
+                    taken = counter["all"] - before if again.status < 500 else -again.status
+                    found[row.path] = max(found.get(row.path, taken), taken, key=abs)
     return found
+
+
+def _some(links: set[str], pattern: re.Pattern[str]) -> list[str]:
+    """At most six of the links that lead to such a page, from all over their order."""
+    known = {row.path for row, _ in PAGES}
+    fitting = sorted(link for link in links - known if pattern.match(link))
+    return fitting[:: max(1, len(fitting) // 6)][:6]
 
 
 async def test_a_page_takes_as_many_statements_whatever_there_is(
@@ -99,5 +102,5 @@ async def test_a_page_takes_as_many_statements_whatever_there_is(
     async with furnished(cluster, seeded_template, MANY) as (mill, root):
         many = await statements(mill, root)
     assert many == few
-    assert {path: count for path, count in many.items() if count > MOST} == {}
+    assert {path: count for path, count in many.items() if not 0 <= count <= MOST} == {}
     assert {"/chat", "/chat/{conversation_id:uuid}", "/dashboard", "/settings/ai-models", "/admin/keys"} <= few.keys()

@@ -183,7 +183,10 @@ class Answering:
 
     @property
     def trial_remaining(self) -> int | None:
-        return self._call.admitted.admission.trial_remaining
+        admission = self._call.admitted.admission
+        if self._call.candidate.model is not admission.terms.model:
+            return None  # another one answers: the trial message was given back
+        return admission.trial_remaining
 
     async def pieces(self) -> AsyncIterator[str]:
         events, chunks = EventReader(), ChunkReader()

@@ -55,6 +55,7 @@ async def templates(visit: Visit) -> Response:
     found = [shown(visit, card) for card in sorted(cards, key=lambda one: one.offer.state != "open")]
     return visit.page(
         "assistant/templates.html",
+        usable=any(one.card.offer.state == "open" for one in found),
         personas=[one for one in found if one.card.offer.assistant.kind == "persona"],
         templates=[one for one in found if one.card.offer.assistant.kind == "template"],
     )

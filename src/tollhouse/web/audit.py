@@ -89,15 +89,15 @@ def changes(details: Mapping[str, Detail]) -> list[tuple[str, str]]:
 def _said(value: Detail) -> str:
     match value:
         case None:
-            return "none"
+            return _("none")
         case bool():
-            return "yes" if value else "no"
+            return _("yes") if value else _("no")
         case str() | int():
-            return str(value) or "none"
+            return str(value) or _("none")
         case Mapping():
             return json.dumps(value, ensure_ascii=False)
         case _:
-            return ", ".join(map(_said, value)) or "none"
+            return ", ".join(map(_said, value)) or _("none")
 
 
 async def export(visit: Visit) -> Response:

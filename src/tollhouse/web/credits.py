@@ -26,13 +26,14 @@ from tollhouse.web import typed
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import N_, _
 from tollhouse.web.limit import Shown, shown
-from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
+from tollhouse.web.listing import CURSOR, Ways, asked
 from tollhouse.web.route import page
 from tollhouse.web.visit import Visit
 
 HERE = "/settings/credits"
 MONTHLY = frozenset({"plan", "plan_change"})
 BONUS = frozenset({"welcome", "promo", "topup", "adjustment"})
+LENGTH = 20  # rows of the statement at once
 EXPORTED_AT_ONCE = 1_000
 # What the rows of the ledger are called.
 TYPES = {

@@ -78,8 +78,8 @@ class Used:
 async def index(visit: Visit) -> Response:
     """The sums of a time, and the last calls; which, says the address."""
     form = asked(visit.request, *_FIELDS)
-    count, show, before = _count(form), _show(form), _place(form[CURSOR.name])
-    used = await _used(visit, count)
+    span, show, before = _span(form), _show(form), _place(form[CURSOR.name])
+    used = await _used(visit, span)
     limits = await flow.limits(visit.state.teller, visit.who, figures.by_model(used.parts))
     here, who, since = visit.who.organization_id, visit.who.person_id, used.days[0]
     async with visit.state.db.tenant(here) as tx:
@@ -89,7 +89,7 @@ async def index(visit: Visit) -> Response:
     last = found[CALLS - 1] if len(found) > CALLS else None
     following = cursor_of("call", f"{last.recorded_at.isoformat()}/{last.id}") if last is not None else None
     return visit.page(
-        "dashboard/index.html", used=used, limits=shown(limits, used.names), count=count, show=show,
+        "dashboard/index.html", used=used, limits=shown(limits, used.names), span=span, show=show,
         models=[(used.named(id_), sum_) for id_, sum_ in figures.by_model(used.parts).items()],
         assistants=[(_assistant(one), one.sum) for one in assistants], answers=answers, rated=rated,
         days=[(_midnight(day), sum_) for day, sum_ in reversed(used.by_day.items())],
@@ -101,14 +101,14 @@ async def index(visit: Visit) -> Response:
 
 async def today(visit: Visit) -> Response:
     """What changes while somebody works, for a page that is open."""
-    used = await _used(visit, _count(asked(visit.request, *_FIELDS)))
+    used = await _used(visit, _span(asked(visit.request, *_FIELDS)))
     limits = await flow.limits(visit.state.teller, visit.who, figures.by_model(used.parts))
     return visit.part(
-        "dashboard/_today.html", "today", used=used, limits=shown(limits, used.names), count=len(used.days)
+        "dashboard/_today.html", "today", used=used, limits=shown(limits, used.names), span=len(used.days)
     )
 
 
-def _count(form: Form) -> int:
+def _span(form: Form) -> int:
     """Of how many days. BadRequest for an address that no page of ours gave."""
     if not form["days"]:
         return USUAL

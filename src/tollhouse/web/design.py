@@ -7,8 +7,10 @@ from starlette.responses import Response
 from tollhouse.core.errors import NotFound
 from tollhouse.core.session import Impersonator, Signed
 from tollhouse.web import forms
+from tollhouse.web import sample as samples
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
+from tollhouse.web.markdown import render
 from tollhouse.web.navigation import Entry, Group
 from tollhouse.web.refusal import NOWHERE
 from tollhouse.web.route import ANYONE, page
@@ -61,8 +63,17 @@ def _page(visit: Visit, status: int, filled: Form, wrong: Form) -> Response:
     sample = _sample(visit)
     blank = forms.blank(_FIELDS)
     return visit.page(
-        "design/parts.html", status, signed=sample, navigation=_MENU, blank=blank, filled=filled, wrong=wrong,
+        "design/parts.html",
+        status,
+        signed=sample,
+        navigation=_MENU,
+        blank=blank,
+        filled=filled,
+        wrong=wrong,
         sample=True,
+        shelf=samples.shelf(visit.now),
+        refusals=samples.refusals(visit.now),
+        answer=render(samples.ANSWER),
     )
 
 

@@ -1,4 +1,4 @@
-"""What somebody is told of the credits of the organisation they work in: the bell, the list, and whether it is mailed."""
+"""What somebody is told of the credits of their organisation: the bell, the list, and whether it is mailed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ async def bell(visit: Visit) -> Response:
     if visit.may("credits.use"):
         async with visit.state.db.member(here, visit.who.person_id) as tx:
             count = await store.count_unread(tx, here, visit.now - SHOWN_FOR)
-    return visit.part("notice/_bell.html", "count", count=count)
+    return visit.part("notice/_bell.html", "unread", unread=count)
 
 
 async def put_away(visit: Visit) -> Response:

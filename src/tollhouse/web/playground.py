@@ -11,7 +11,6 @@ from tollhouse.core.errors import TollhouseError
 from tollhouse.core.shelf import Shelf
 from tollhouse.flows.shelf import shelf
 from tollhouse.flows.talk import Line, Speech, Wish
-from tollhouse.web import forms
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.markdown import render
 from tollhouse.web.route import page
@@ -32,7 +31,7 @@ async def index(visit: Visit) -> Response:
     found = await shelf(visit.state.db, visit.state.teller, visit.who, visit.now)
     return visit.page(
         "playground/index.html", shelf=found, chosen=_chosen(found), prompt_max=PROMPT_MAX, system_max=SYSTEM_MAX,
-        costs={one.model.id: one.most_micros for one in found.models},
+        costs={one.model.id: one.most_micros for one in found.models} | {one.model_id: 0 for one in found.own},
     )  # fmt: skip
 
 
