@@ -62,7 +62,7 @@ def main() -> int:
             target = servers.tollhouse(servers.provider(), "gpt-4o-mini")
             found = asyncio.run(_measure(servers, target, SMALL if options.small else LARGE, options.times))
         except NotReady as problem:
-            print(f"The benchmark could not run: {problem}", file=sys.stderr)
+            print(f"The benchmark could not run: {problem}\n{servers.said()}", file=sys.stderr)
             return 1
         finally:
             servers.stop()

@@ -130,6 +130,10 @@ class Servers:
         if self.postgres is not None:
             self.postgres.stop()
 
+    def said(self) -> str:
+        """The last that the process said that was started last."""
+        return self._log_of(self.processes[-1]) if self.processes else ""
+
     def _spawn(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         log = self.folder / f"process-{len(self.processes)}.log"
         with log.open("wb") as output:

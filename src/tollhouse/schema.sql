@@ -614,8 +614,9 @@ CREATE TABLE usage_event (
     PRIMARY KEY (organization_id, id, recorded_at)
 ) PARTITION BY RANGE (recorded_at);
 CREATE INDEX usage_event_by_time ON usage_event (organization_id, recorded_at);
--- What somebody used themselves. Calls with an API key are nobody's own: they do not pay for it.
-CREATE INDEX usage_event_own ON usage_event (organization_id, subject_id, recorded_at) WHERE key_id IS NULL;
+-- What somebody used themselves, summed from the index alone. Calls with an API key are nobody's own: they do not pay for it.
+CREATE INDEX usage_event_own ON usage_event (organization_id, subject_id, recorded_at)
+    INCLUDE (reservation_id, model_id, messages, input_tokens, output_tokens, charged_micros, cost_nanos) WHERE key_id IS NULL;
 CREATE TABLE usage_event_default PARTITION OF usage_event DEFAULT;
 ALTER TABLE usage_event_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE usage_event_default FORCE ROW LEVEL SECURITY;
@@ -937,7 +938,7 @@ CREATE TABLE assistant (
 );
 
 -- What the admins of an organisation say of an assistant of the platform's or of their own. No row: a personal
--- organisation has it, the members of a team have not.
+-- organisation has it, the members of a team have personas and no templates.
 CREATE TABLE assistant_setting (
     organization_id uuid    NOT NULL REFERENCES organization (id),
     assistant_id    uuid    NOT NULL,
@@ -1075,7 +1076,8 @@ CREATE TABLE assistant_use (
     PRIMARY KEY (organization_id, request_id)
 );
 CREATE INDEX assistant_use_of ON assistant_use (organization_id, assistant_id, created_at);
-CREATE INDEX assistant_use_by ON assistant_use (organization_id, subject_id, created_at);
+CREATE INDEX assistant_use_by ON assistant_use (organization_id, subject_id, created_at)
+    INCLUDE (request_id, assistant_id, model_id, rating);
 
 -- Which notices of the organisation somebody has put away.
 CREATE TABLE notice_read (

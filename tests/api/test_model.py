@@ -168,7 +168,7 @@ async def test_what_cannot_be_chosen_is_refused_with_its_field_or_price_and_chan
     mill = await host(client)
     ada = mill.as_user("ada")
     await choose(client, ada, default_model_id=HAIKU)
-    for body, field in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"default_model_id": "gpt-nothing"}, "default_model_id"),
         ({"default_model_id": "text-embedding-3-small"}, "default_model_id"),
         ({"persona_overrides": {"marcus": "gpt-nothing"}}, "persona_overrides"),
@@ -176,8 +176,9 @@ async def test_what_cannot_be_chosen_is_refused_with_its_field_or_price_and_chan
         ({"default_model_id": 7}, "default_model_id"),
         ({"persona_overrides": ["marcus"]}, "persona_overrides"),
         ({"default_model": MINI}, "default_model"),
-    ):
-        refused = await choose(client, ada, **body)  # type: ignore[arg-type]  # wrong on purpose
+    ]
+    for body, field in wrong:
+        refused = await choose(client, ada, **body)
         assert refused.status in (400, 422), refused.text
         assert field in refused.text, refused.text
     for body in ({"default_model_id": GPT}, {"default_model_id": MINI, "persona_overrides": {"marcus": GPT}}):

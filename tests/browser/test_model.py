@@ -126,7 +126,7 @@ async def test_every_page_of_models_is_accessible_on_desks_and_phones_in_both_th
         await assert_accessible(page)
         await page.get_by_test_id("default-model-dropdown").click()
         await assert_accessible(page)
-    await page.goto(place.url + "/chat")
+    page = await window(place.url + "/chat", PHONE, "dark", ada.cookies)
     await page.get_by_test_id("model-selector").click()
     panel = page.get_by_role("dialog", name="Choose a model")
     await expect(panel).to_be_visible()
@@ -149,4 +149,17 @@ async def test_without_scripts_models_are_chosen_in_plain_lists(place: Place, ad
     await form.get_by_role("button", name="Save").click()
     await expect(page.locator("#toaster")).to_contain_text("Your default model is saved.")
     await expect(page.locator("#default-choice select")).to_have_value("llama-3.1-8b")
+    await context.close()
+
+
+async def test_what_could_not_be_sent_is_not_shown_as_chosen(place: Place, ada: Visitor, chromium: Browser) -> None:
+    context = await chromium.new_context()
+    await context.add_cookies([{"name": name, "value": value, "url": place.url} for name, value in ada.cookies.items()])
+    page = await context.new_page()
+    await page.goto(place.url + HERE)
+    await context.set_offline(True)
+    await page.get_by_test_id("default-model-dropdown").click()
+    await page.locator("#default-model").get_by_role("option", name="Claude 3.5 Haiku (Free)").click()
+    await expect(page.locator("#toaster")).to_contain_text("the server could not be reached")
+    await expect(page.get_by_test_id("default-model-dropdown")).to_contain_text("Recommended: GPT-4o Mini")
     await context.close()

@@ -55,7 +55,9 @@ async def _talks_to_marcus(page: Page) -> None:
 async def _tries_a_premium_model_to_its_end(page: Page) -> None:
     selector = page.get_by_test_id("model-selector")
     await selector.click()
-    await page.get_by_role("option", name="GPT-4o, 2 trial messages left").click()
+    option = page.locator('[role="option"][data-value="gpt-4o"]')
+    await expect(option).to_contain_text("2 trial messages left")
+    await option.click()
     await _ask(page, "Think longer. sandbox:delay=0", answers=2)
     await expect(page.get_by_text("1 trial message remaining")).to_be_visible()
     await _ask(page, "Once more. sandbox:delay=0", answers=3)

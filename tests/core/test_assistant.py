@@ -58,8 +58,11 @@ def test_a_personal_organisation_has_everything_its_plan_has() -> None:
     assert offered(template(required_plan_id="pro"), standing(plan="team")).state == "open"
 
 
-def test_a_team_has_only_what_its_admins_switched_on() -> None:
+def test_a_team_has_the_personas_and_of_templates_what_its_admins_switched_on() -> None:
     team = standing("team")
+    persona = template(kind="persona")
+    assert offered(persona, team).state == "open"
+    assert offered(persona, team, Setting(persona.id, False, None)).state == "not_enabled"
     assert offered(TEMPLATE, team).state == "not_enabled"
     assert offered(TEMPLATE, team, Setting(TEMPLATE.id, True, None)).state == "open"
     assert offered(TEMPLATE, team, Setting(TEMPLATE.id, False, None)).state == "not_enabled"

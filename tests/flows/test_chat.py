@@ -278,7 +278,7 @@ async def test_an_assistant_that_one_may_not_use_answers_nobody(room: Room) -> N
             await room.ask(ada, "Hello.", assistant_id=id_)
     member = await room.colleague(grace)
     with pytest.raises(NotEnabled):
-        await room.ask(member, "Hello.", assistant_id=await assistant(room, "of-admins"))
+        await room.ask(member, "Hello.", assistant_id=await assistant(room, "of-admins", kind="template"))
     assert await state_of(room, ada) == await state_of(room, member) == []
 
 

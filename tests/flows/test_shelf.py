@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,14 +13,19 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import AsyncConnection
 
+from tests.chatting import clock as real_time
+from tests.chatting import room
 from tests.flows.cast import FAILED, SOMEBODY, Clock, add_key, answer, answered, ask, change, found, rows, settle
 from tests.wire_proxy import WireProxy
 from tollhouse.core.ask import Credential
 from tollhouse.core.errors import TollhouseError
 from tollhouse.core.preference import Preferences
 from tollhouse.core.shelf import ModelState, Shelf
+from tollhouse.flows import preference as flow
 from tollhouse.flows import shelf as shelves
 from tollhouse.flows.operation import Admitted, Release
+from tollhouse.flows.order import Order
+from tollhouse.flows.preference import Change, NewDefault
 from tollhouse.flows.shelf import Viewer
 from tollhouse.flows.spend import Teller
 from tollhouse.store import preference
@@ -242,6 +248,15 @@ async def test_preferences_are_kept_replaced_and_decide_what_answers(ada: Reader
     assert (selected.model_id, selected.source) == (MINI, "system") and selected.reason is not None
 
 
+async def test_choices_made_at_once_lose_nothing(ada: Reader) -> None:
+    shelf, marcus = await ada.look(), uuid4()
+    viewer = Viewer(ada.id, Credential("key", ada.key_id), ada.subject_id, "chat")
+    wanted = (Change(default=NewDefault(MINI)), Change(override=(marcus, MINI)), Change(about="I teach."))
+    order = Order("somebody", ada.clock())
+    await asyncio.gather(*(flow.change(ada.db, order, viewer, shelf, one) for one in wanted))
+    assert (await ada.look()).preferences == Preferences(MINI, {marcus: MINI}, "I teach.")
+
+
 async def test_what_the_shelf_says_is_what_the_teller_does(ada: Reader) -> None:
     """In a world in which something is wrong with nearly every model."""
     await ada.unlock(OPUS)
@@ -261,6 +276,45 @@ async def test_what_the_shelf_says_is_what_the_teller_does(ada: Reader) -> None:
         if isinstance(outcome, Admitted):
             await ada.teller.do(Release(ada.id, outcome.id, FAILED))
     assert seen == {"free", "unlocked", "trial", "trial_exhausted", "locked", "limit_hit", "unavailable"} - {"trial"}
+
+
+async def test_with_an_assistant_its_model_its_limit_and_ones_override_count(books: str) -> None:
+    async with room(books) as here:
+        signed = await here.person(plan="pro")
+        [(marcus,)] = await here.rows("SELECT id FROM assistant WHERE slug = 'marcus'")
+        await here.change(
+            "UPDATE assistant SET model_id = 'llama-3.1-8b', token_limit = 600, token_period = 'day' WHERE id = %s",
+            marcus,
+        )
+        found = await shelves.shelf(here.db, here.teller, signed, real_time(), marcus)
+        assert (found.selected.model_id, found.selected.source) == ("llama-3.1-8b", "assistant")
+        refusals = {one.refusal.code for one in found.models if one.refusal is not None}
+        assert refusals == {"quota_exceeded"} and {one.state for one in found.models} == {"limit_hit"}
+        chosen = Preferences("claude-3-5-haiku", {marcus: MINI})
+        async with here.db.tenant(signed.organization_id) as tx:
+            await preference.write(tx, signed.organization_id, signed.person_id, chosen, real_time())
+        found = await shelves.shelf(here.db, here.teller, signed, real_time(), marcus)
+        assert (found.selected.model_id, found.selected.source) == (MINI, "override")
+        bare = await shelves.shelf(here.db, here.teller, signed, real_time())
+        assert (bare.selected.model_id, bare.selected.source) == ("claude-3-5-haiku", "default")
+        assert {one.state for one in bare.free} == {"free"}
+
+
+async def test_models_of_ones_own_stand_beside_those_of_the_catalogue(books: str) -> None:
+    async with room(books) as here:
+        ada = await here.person()
+        bob = await here.colleague(ada)
+        for number, owner in ((1, ada.person_id), (2, None)):
+            await here.change(
+                """INSERT INTO own_model (organization_id, id, person_id, name, protocol, base_url, provider_model_id,
+                       context_window, max_output_tokens, created_at, updated_at)
+                   VALUES (%s, %s, %s, %s, 'openai', 'http://127.0.0.1:9/v1', 'one', 8000, 1000, now(), now())""",
+                ada.organization_id, UUID(int=number), owner, f"Own {number}",
+            )  # fmt: skip
+        shelf = await shelves.shelf(here.db, here.teller, ada, real_time())
+        assert [one.name for one in shelf.own] == ["Own 1", "Own 2"]
+        assert shelf.name_of(f"own/{UUID(int=1)}") == "Own 1" and shelf.name_of("auto") == "Auto"
+        assert [one.name for one in (await shelves.shelf(here.db, here.teller, bob, real_time())).own] == ["Own 2"]
 
 
 async def test_a_period_that_has_ended_is_booked_before_anybody_looks(ada: Reader) -> None:

@@ -94,6 +94,11 @@ async def as_person(db: Database) -> None:
         await tx.execute("SELECT id FROM session")
 
 
+async def as_member(db: Database) -> None:
+    async with db.member(uuid4(), uuid4()) as tx:
+        await tx.execute("SELECT id FROM conversation")
+
+
 async def as_both(db: Database) -> None:
     async with db.person(uuid4()) as tx:
         tenant = await enter(tx, uuid4())
@@ -102,7 +107,7 @@ async def as_both(db: Database) -> None:
             await tenant.execute("SELECT name FROM member JOIN person ON id = person_id")
 
 
-@pytest.mark.parametrize("work", [as_tenant, as_person, as_both])
+@pytest.mark.parametrize("work", [as_tenant, as_person, as_member, as_both])
 async def test_cancelled_wherever_it_waits(db: Database, work: Work) -> None:
     await everything_is_clean(db)
     at = 1
@@ -114,7 +119,7 @@ async def test_cancelled_wherever_it_waits(db: Database, work: Work) -> None:
 
 
 async def test_many_cancelled_at_once(db: Database) -> None:
-    tasks = [asyncio.create_task(work(db)) for work in (as_tenant, as_person, as_both) for _ in range(20)]
+    tasks = [asyncio.create_task(work(db)) for work in (as_tenant, as_person, as_member, as_both) for _ in range(20)]
     for number, task in enumerate(tasks):
         await asyncio.sleep(0.001)
         if number % 2:

@@ -60,8 +60,8 @@ PRIVILEGES = {
         "SI": "audit credit_transaction notice usage_event",
         "SID": "idempotency mail",
         "SIU": """api_key assistant_use attempt capability credit_balance credit_grant end_user entitlement model
-            model_price organization person plan privacy_task provider quality_level quota_window rate_card request request_rate
-            reservation topup_package usage_limit""",
+            model_price organization person plan privacy_task provider quality_level quota_window rate_card request
+            request_rate reservation topup_package usage_limit""",
         "SIUD": """assistant assistant_setting connection document experiment experiment_arm identity_provider
             invitation jwt_issuer linked_identity member one_time_token passage persona_override plan_capability
             plan_capability_model plan_capability_quality preference rate_card_multiplier session""",

@@ -151,16 +151,20 @@ async def used(
 
 async def test_members_of_a_team_see_what_their_admins_switched_on_and_nothing_else(mill: Team) -> None:
     grace = await mill.join("grace@example.com", "member")
-    empty = await grace.get("/account/ai/templates")
-    assert "Marcus" not in seen(empty) and (await grace.get("/account/ai/marcus")).status == 404
-    assert "Choose assistants" in seen(await mill.owner.get("/account/ai/templates"))
+    theirs = seen(await grace.get("/account/ai/templates"))
+    assert "Marcus Aurelius" in theirs and "Meeting Notes" not in theirs
+    assert (await grace.get("/account/ai/meeting-notes")).status == 404
     page = await mill.owner.get("/admin/ai")
-    way = at(page, '[data-testid="offer-marcus"] form')["action"]
-    await sent_on(mill.owner, str(way))
-    assert "Marcus Aurelius" in seen(await grace.get("/account/ai/templates"))
-    assert (await send(grace, str(way).replace("enable", "disable"))).status == 403
-    await sent_on(mill.owner, str(way).replace("enable", "disable"))
+    way = str(at(page, '[data-testid="offer-meeting-notes"] form')["action"])
+    await sent_on(mill.owner, way)
+    assert "Meeting Notes" in seen(await grace.get("/account/ai/templates"))
+    assert (await send(grace, way.replace("enable", "disable"))).status == 403
+    for offer in (await mill.owner.get("/admin/ai")).soup.select('form[action$="/disable"]'):
+        await sent_on(mill.owner, str(offer["action"]))
+    assert (await grace.get("/account/ai/meeting-notes")).status == 404
     assert (await grace.get("/account/ai/marcus")).status == 404
+    assert "No assistants are switched on here" in seen(await grace.get("/account/ai/templates"))
+    assert "Choose assistants" in seen(await mill.owner.get("/account/ai/templates"))
 
 
 # -------------------------------------------------------------------------------------------------- models of one's own

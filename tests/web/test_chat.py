@@ -104,7 +104,7 @@ async def test_a_chat_with_a_persona_begins_with_who_it_is_and_what_to_ask(place
 
 async def test_files_go_with_a_message_and_no_more_than_is_said(place: Place) -> None:
     ada = await place.person("ada@example.com")
-    files = {"file_name": ["a.txt", "b <i>.csv"], "file_text": ["ä" * 100_000, "1;2\r\n3;4"]}
+    files: dict[str, Any] = {"file_name": ["a.txt", "b <i>.csv"], "file_text": ["ä" * 100_000, "1;2\r\n3;4"]}
     path = await begun(ada, **files)
     [row] = await rows(place, "SELECT attachments FROM message WHERE author = 'person'")
     assert [one["name"] for one in row["attachments"]] == files["file_name"]

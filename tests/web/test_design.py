@@ -21,9 +21,7 @@ async def is_dark(page: Page) -> bool:
     return bool(await page.evaluate("document.documentElement.classList.contains('dark')"))
 
 
-async def test_the_theme_is_the_systems_and_bare_pages_are_accessible(
-    place: Place, window: Window
-) -> None:
+async def test_the_theme_is_the_systems_and_bare_pages_are_accessible(place: Place, window: Window) -> None:
     for path in ("/design/bare", "/nowhere"):
         for scheme in ("light", "dark"):
             page = await window(place.url + path, DESK, scheme)

@@ -192,10 +192,16 @@ def _limit(one: Assistant, setting: Setting | None) -> tuple[int | None, TokenPe
 
 
 def _is_enabled(one: Assistant, setting: Setting | None, standing: Standing) -> bool:
-    """What is one's own, and what a personal organisation has not switched off; in a team what an admin switched on."""
+    """What is one's own. Of the rest what the admins say; where they said nothing, a personal organisation has all, a
+    team the personas."""
     if one.person_id is not None:
         return one.person_id == standing.person_id
-    return setting.enabled if setting is not None else standing.kind == "personal"
+    return setting.enabled if setting is not None else is_on_from_the_start(one, standing.kind)
+
+
+def is_on_from_the_start(one: Assistant, kind: str) -> bool:
+    """Whether an organisation of this kind has it before its admins said anything."""
+    return kind == "personal" or one.kind == "persona"
 
 
 def check_open(offer: Offer) -> None:

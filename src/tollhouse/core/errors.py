@@ -1,5 +1,6 @@
 """Everything Tollhouse refuses, in one list; each face (OpenAI error, problem JSON, page) renders it its own way. Those
-that a model, a capability, credits or a limit are the reason of stand in refusals.
+that a model, a capability, credits or a limit are the reason of stand in refusals, those of assistants and of models of
+one's own beside them.
 
 TollhouseError
   Unauthenticated ......... 401  the key is missing, unknown, revoked or expired
@@ -11,10 +12,13 @@ TollhouseError
     StillRunning .......... 409  the first request with the same idempotency key
   Mismatch ................ 422  the idempotency key was used with another body
   ModelNotFound ........... 404
+  OwnModelGone ............ 404  a model of one's own that is there no more, or is somebody else's
   ModelDisabled ........... 403
   ModelNotAllowed ......... 403  the key may not call this model
   NotConnected ............ 503  the model's provider has no connection
   CapabilityDenied ........ 403  the plan does not offer it, or not at this quality
+  PlanRequired ............ 403  the plan has no such assistant, and its trial is over
+  NotEnabled .............. 403  the admins have not switched the assistant on
   ModelLocked ............. 403  premium, and neither unlocked nor on trial
   TrialExpired ............ 402  premium, and its trial messages are used up
   PriceUnknown ............ 403  money in doubt is refused

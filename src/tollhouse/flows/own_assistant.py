@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from tollhouse.core.assistant import Assistant, Offer, Setting, Task, TokenPeriod, check_open
+from tollhouse.core.assistant import (
+    Assistant,
+    Offer,
+    Setting,
+    Task,
+    TokenPeriod,
+    check_open,
+    is_on_from_the_start,
+)
 from tollhouse.core.audit import Detail
 from tollhouse.core.document import DOCUMENT_MAX, passages
 from tollhouse.core.errors import BadRequest, Conflict, NotFound
@@ -104,7 +112,7 @@ async def set_limit(
     async with db.tenant(organization_id) as tx:
         await organizations.lock(tx, organization_id)
         offer = await _offer(tx, organization_id, assistant_id, order.now)
-        quota, personal = await _monthly_tokens(tx, organization_id)
+        quota, kind = await _monthly_tokens(tx, organization_id)
         if tokens is not None and tokens < 1:
             raise BadRequest("A limit is at least one token. Leave it empty for the assistant's own.", "token_limit")
         if tokens is not None and quota is not None and tokens > quota:
@@ -113,7 +121,7 @@ async def set_limit(
                 "token_limit",
             )
         settings = await store.settings(tx, organization_id)
-        before = settings.get(assistant_id, Setting(assistant_id, personal, None))
+        before = settings.get(assistant_id, Setting(assistant_id, is_on_from_the_start(offer.assistant, kind), None))
         await store.put_setting(tx, organization_id, replace(before, token_limit=tokens), order.now)
         details: dict[str, Detail] = {
             "slug": offer.assistant.slug, "from": before.token_limit, "to": tokens
@@ -129,12 +137,12 @@ async def _offer(tx: TenantTx, organization_id: UUID, assistant_id: UUID, now: d
     raise _no_such()
 
 
-async def _monthly_tokens(tx: TenantTx, organization_id: UUID) -> tuple[int | None, bool]:
-    """What the plan gives all members together (None: no limit), and whether the organisation is personal."""
+async def _monthly_tokens(tx: TenantTx, organization_id: UUID) -> tuple[int | None, str]:
+    """What the plan gives all members together (None: no limit), and which kind of organisation it is."""
     organization = await organizations.find(tx, organization_id)
     assert organization is not None
     plan = next(one for one in await catalogue.plans(tx) if one.id == organization.plan_id)
-    return plan.monthly_tokens, organization.kind == "personal"
+    return plan.monthly_tokens, organization.kind
 
 
 # -------------------------------------------------------------------------------------------------- of one's own making

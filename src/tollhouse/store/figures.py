@@ -13,7 +13,7 @@ from tollhouse.core.figures import Part, Sum
 from tollhouse.store.db import TenantTx
 
 # How many of the last calls are looked at for how quick and how whole the answers of a model are.
-SAMPLE = 2_000
+SAMPLE = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def _page(visit: Visit, status: int, filled: Form, wrong: Form) -> Response:
         blank=blank,
         filled=filled,
         wrong=wrong,
-        sample=True,
+        of_nobody=True,
         shelf=samples.shelf(visit.now),
         refusals=samples.refusals(visit.now),
         answer=render(samples.ANSWER),

@@ -3,6 +3,7 @@
 Texts stand in English where they are shown, in `_("Text")`. What they are in another language stands in
 `locale/<code>/messages.po`; what is missing there is shown in English."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,16 +19,19 @@ ENGLISH = "en"
 # Code and own name of each language that pages are shown in.
 LANGUAGES: Mapping[str, str] = {ENGLISH: "English", "de": "Deutsch"}
 LOCALES = Path(__file__).parent / "locale"
+REFUSAL = "refusal"
+_PLACE = re.compile(r"%\((\w+)\)s")
 _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
     """The texts of one language by the English ones, those with a context by context and text; `form` gives which of
-    the plural forms a number takes."""
+    the plural forms a number takes. `refusals`: by what one with values in it looks like in English."""
 
     texts: Mapping[str | tuple[str, str], tuple[str, ...]]
     form: Callable[[int], int]
+    refusals: tuple[tuple[re.Pattern[str], str], ...] = ()
 
 
 @cache
@@ -37,7 +41,8 @@ def translation(code: str) -> Translation:
         return Translation({}, lambda n: int(n != 1))
     with (LOCALES / code / "messages.po").open("rb") as file:
         catalog = read_po(file, locale=code)
-    return Translation(dict(_texts(catalog)), c2py(catalog.plural_expr))
+    texts = dict(_texts(catalog))
+    return Translation(texts, c2py(catalog.plural_expr), tuple(_refusals(texts)))
 
 
 def _texts(catalog: Catalog) -> Iterator[tuple[str | tuple[str, str], tuple[str, ...]]]:
@@ -46,6 +51,16 @@ def _texts(catalog: Catalog) -> Iterator[tuple[str | tuple[str, str], tuple[str,
         given = (message.string,) if isinstance(message.string, str) else tuple(message.string or ())
         if english and given and all(given) and not message.fuzzy:
             yield (english if message.context is None else (message.context, english)), given
+
+
+def _refusals(
+    texts: Mapping[str | tuple[str, str], tuple[str, ...]],
+) -> Iterator[tuple[re.Pattern[str], str]]:
+    for english, given in texts.items():
+        if isinstance(english, tuple) and english[0] == REFUSAL and "%(" in english[1]:
+            parts = _PLACE.split(english[1])
+            pattern = "".join(f"(?P<{one}>.+?)" if at % 2 else re.escape(one) for at, one in enumerate(parts))
+            yield re.compile(pattern, re.DOTALL), given[0]
 
 
 def load() -> None:
@@ -136,6 +151,17 @@ def _(text: str, **values: object) -> str:
 def ngettext(one: str, many: str, number: int, **values: object) -> str:
     """The same for a number of things: `ngettext("%(num)s key", "%(num)s keys", count)`."""
     return plural(one, many, number) % {"num": number, **values}
+
+
+def refusal(error: Exception) -> str:
+    """What a rule or a flow refused with, in the language of the request. Their sentences are English, with values put
+    in already, for the API promises them to programs: one that is not known is shown as it is."""
+    said, spoken = str(error), translation(current())
+    known = spoken.texts.get((REFUSAL, said))
+    if known is not None:
+        return known[0]
+    found = ((text, pattern.fullmatch(said)) for pattern, text in spoken.refusals)
+    return next((text % match.groupdict() for text, match in found if match is not None), said)
 
 
 def N_(text: str) -> str:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from tollhouse.core.assistant import Offer
 from tollhouse.core.errors import NotFound, TollhouseError
+from tollhouse.core.preference import ABOUT_MAX
 from tollhouse.core.session import check_own
 from tollhouse.core.shelf import ModelState, Shelf
 from tollhouse.flows import preference
@@ -21,7 +22,7 @@ from tollhouse.web.visit import Visit
 HERE = "/settings/ai-models"
 COMPARED_MAX = 3
 _MODEL = (Field("model", required=False, most=80),)
-_ABOUT = (Field("about", required=False, most=2_000, lines=True),)
+_ABOUT = (Field("about", required=False, most=ABOUT_MAX, lines=True),)
 # What the catalogue says of models, in the words of pages; other words are shown as they are.
 WORDS = {
     "fastest": N_("Fastest"),

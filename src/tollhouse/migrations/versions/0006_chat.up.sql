@@ -41,7 +41,7 @@ CREATE TABLE assistant (
 );
 
 -- What the admins of an organisation say of an assistant of the platform's or of their own. No row: a personal
--- organisation has it, the members of a team have not.
+-- organisation has it, the members of a team have personas and no templates.
 CREATE TABLE assistant_setting (
     organization_id uuid    NOT NULL REFERENCES organization (id),
     assistant_id    uuid    NOT NULL,
@@ -179,7 +179,8 @@ CREATE TABLE assistant_use (
     PRIMARY KEY (organization_id, request_id)
 );
 CREATE INDEX assistant_use_of ON assistant_use (organization_id, assistant_id, created_at);
-CREATE INDEX assistant_use_by ON assistant_use (organization_id, subject_id, created_at);
+CREATE INDEX assistant_use_by ON assistant_use (organization_id, subject_id, created_at)
+    INCLUDE (request_id, assistant_id, model_id, rating);
 
 -- Which notices of the organisation somebody has put away.
 CREATE TABLE notice_read (
@@ -192,8 +193,9 @@ CREATE TABLE notice_read (
     FOREIGN KEY (organization_id, kind, day) REFERENCES notice (organization_id, kind, day) ON DELETE CASCADE
 );
 
--- What somebody used themselves. Calls with an API key are nobody's own: they do not pay for it.
-CREATE INDEX usage_event_own ON usage_event (organization_id, subject_id, recorded_at) WHERE key_id IS NULL;
+-- What somebody used themselves, summed from the index alone. Calls with an API key are nobody's own: they do not pay for it.
+CREATE INDEX usage_event_own ON usage_event (organization_id, subject_id, recorded_at)
+    INCLUDE (reservation_id, model_id, messages, input_tokens, output_tokens, charged_micros, cost_nanos) WHERE key_id IS NULL;
 GRANT SELECT ON usage_day_done TO tollhouse_web;
 
 -- The platform's assistants are there for everybody to read; nobody but operators changes them.

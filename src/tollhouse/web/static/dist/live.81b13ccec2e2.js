@@ -9,7 +9,7 @@
   const say = (topic) => document.body.dispatchEvent(new CustomEvent(`live:${topic}`));
 
   function listen() {
-    if (source || over || document.hidden) return;
+    if (source || over || document.hidden || !document.querySelector("[data-live]")) return;
     source = new EventSource("/events");
     source.addEventListener("open", () => {
       if (heard) TOPICS.forEach(say);
@@ -30,5 +30,5 @@
   document.addEventListener("visibilitychange", () => (document.hidden ? leave() : listen()));
   addEventListener("pagehide", leave);
   addEventListener("pageshow", listen);
-  if (document.querySelector("[data-live]")) listen();
+  listen();
 })();

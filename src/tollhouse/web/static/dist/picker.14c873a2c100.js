@@ -158,6 +158,21 @@
     }
   });
 
+  // What could not be sent is not chosen: the page says so and shows what stands.
+  document.addEventListener("htmx:error", (event) => {
+    const form = event.target.closest?.("[data-failed]");
+    if (!form) return;
+    form.reset();
+    form.querySelectorAll("[data-picker]").forEach((root) => {
+      const value = root.querySelector("[data-picker-value]").value;
+      root.querySelectorAll('[role="option"]').forEach((one) => {
+        one.setAttribute("aria-selected", String(one.dataset.value === value));
+        if (one.dataset.value === value) root.querySelector("[data-picker-shown]").textContent = one.querySelector("[data-name]").textContent;
+      });
+    });
+    document.getElementById("toaster").toast({ category: "error", description: form.dataset.failed, duration: -1 });
+  });
+
   // Who goes on by Tab has left it.
   document.addEventListener("focusout", (event) => {
     const root = rootOf(event.target);
