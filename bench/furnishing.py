@@ -40,7 +40,7 @@ async def furnish(
     """All of it, for one person of the organisation; `connection` is the owner's. Nothing is committed here."""
     given = {"organization": organization_id, "person": person_id, "now": now, **_numbers(amounts)}
     for statement in (_MORE_MODELS, _CALLS, _REQUESTS, _ROLLED_UP, _DAYS_DONE, _CONVERSATIONS, _QUESTIONS, _ANSWERS,
-                      _USES, _TRANSACTIONS, _GRANT, _BALANCE, _NOTICES, _PREFERENCE, _OVERRIDE, _UNLOCKED):  # fmt: skip
+                      _USES, _TRANSACTIONS, _GRANT, _BALANCE, _NOTICES, _PREFERENCE, _OVERRIDE, _UNLOCKED, _ENABLED):  # fmt: skip
         await connection.execute(statement, given)
     await _use_up(connection, organization_id, person_id, now)
 
@@ -240,6 +240,11 @@ _UNLOCKED: LiteralString = """
     VALUES (%(organization)s, gen_random_uuid(), %(person)s, 'claude-3-5-sonnet', 'purchase',
         %(now)s::timestamptz - interval '20 days')"""
 
+_ENABLED: LiteralString = """
+    INSERT INTO assistant_setting (organization_id, assistant_id, enabled, updated_at)
+    SELECT %(organization)s, id, true, %(now)s FROM assistant
+    WHERE organization_id = '00000000-0000-0000-0000-000000000000'
+    ON CONFLICT DO NOTHING"""
 
 # ---------------------------------------------------------------------------------------------------------- admins
 

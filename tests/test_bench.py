@@ -68,6 +68,14 @@ def test_what_open_streams_hold_is_found_of_tollhouse_and_the_pass_through() -> 
     assert [goal["name"] for goal in found["goals"]] == ["resident memory of an open stream, KB"]
 
 
+@on_linux
+def test_every_page_is_measured() -> None:
+    done = bench("bench.pages", "--small", "--times", "1", "--json")
+    found = {one["path"]: one for one in json.loads(done.stdout)}
+    assert {"/chat", "/chat/{id}", "/dashboard", "/settings/ai-models"} <= found.keys()
+    assert all(0 < one["wall_ms"] <= one["slowest_ms"] and one["kilobytes"] > 1 for one in found.values())
+
+
 @contextmanager
 def provider(folder: Path, gap_ms: float) -> Iterator[Target]:
     """The provider alone; the memory that is read is this process's own."""

@@ -52,5 +52,5 @@ async def test_an_admin_switches_one_on_and_writes_another_and_a_member_finds_bo
     dialog = admin.get_by_role("dialog", name="Switch off Meeting Notes?")
     await expect(dialog).to_be_visible()
     await assert_accessible(admin)
-    await dialog.get_by_role("button", name="Switch off").click()
-    await expect(admin.locator("#toaster")).to_contain_text("Meeting Notes is switched off", timeout=15_000)
+    await admin.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()

@@ -17,6 +17,7 @@ from tests.gateway.calls import ESTIMATE, desk
 from tests.house import House, ask, charge, fresh_house
 from tollhouse.core.errors import ProviderFailed
 from tollhouse.flows.operation import LEASE, Reap
+from tollhouse.gateway import call as call_module
 from tollhouse.gateway import stream as streams
 from tollhouse.outside import Operation, Reply
 from tollhouse.outside.openai import OpenAICompatible
@@ -119,6 +120,34 @@ async def test_a_client_that_reads_nothing_for_a_while_has_left(house: House, mo
         assert calls.pumps.open == 0 and calls.pumps.drains == 0
         assert [row[1:3] for row in await house.usage(tenant)] == [(200, False)]
         await client.close()
+
+
+class Silent(Faulty):
+    """Takes the request, and never says anything."""
+
+    def __init__(self) -> None:
+        super().__init__("send")
+        self.asked = asyncio.Event()
+
+    async def send(self, operation: Operation, model: str, body: bytes, *, stream: bool) -> Reply:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody waits for this")
+
+
+async def test_who_left_before_the_provider_said_anything_is_charged_the_input_and_the_call_ends_in_order(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_module, "DRAIN_S", 0.05)
+    tenant, provider = await house.organization(), Silent()
+    async with desk(house.database_url) as calls, asyncio.timeout(10):
+        call = await calls.start(tenant, provider, ask("sandbox:tokens=9", stream=True))
+        await provider.asked.wait()
+        call.client_left()
+        await call.begun  # no fault of ours
+        assert await house.quiet(tenant, 1) == [("incomplete", True)]
+        assert (calls.pumps.open, calls.pumps.drains) == (0, 0)
+    assert await house.usage(tenant) == [(ESTIMATE, 0, True, charge("sandbox", ESTIMATE, 0))]
 
 
 async def test_a_fault_of_ours_is_an_error_in_the_same_shape_and_takes_nothing(

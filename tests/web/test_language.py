@@ -13,6 +13,7 @@ import pytest
 
 from tests.web.browser import PHONE, Window, faults
 from tests.web.serving import Place, Visitor, clock, serving
+from tollhouse.core.errors import NotFound
 from tollhouse.core.session import Impersonator
 from tollhouse.flows import session
 from tollhouse.flows.order import Order
@@ -45,7 +46,7 @@ async def choose(visitor: Visitor, code: str, then: str = "/sign-in") -> tuple[i
     return answer.status, answer.headers.get("location", "")
 
 
-# ------------------------------------------------------------------------------------------------------------- which one
+# ----------------------------------------------------------------------------------------------------------- which one
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ async def test_requests_at_the_same_time_do_not_mix_their_languages(place: Place
     assert await asyncio.gather(*(spoken(visitor, asks=one) for one in asks)) == ["de", "en"] * 10
 
 
-# ------------------------------------------------------------------------------------------------------------- the switch
+# ----------------------------------------------------------------------------------------------------------- the switch
 
 
 async def test_a_visitor_switches_at_the_foot_of_the_page_and_it_stays_in_the_browser(place: Place) -> None:
@@ -158,7 +159,7 @@ async def test_who_acts_as_somebody_else_changes_nothing_of_theirs(
         assert await cursor.fetchone() == ("de",)
 
 
-# -------------------------------------------------------------------------------------------------------------- all of it
+# ------------------------------------------------------------------------------------------------------------ all of it
 
 
 async def test_parts_forms_words_and_refusals_are_in_the_language_too(place: Place) -> None:
@@ -174,6 +175,19 @@ async def test_parts_forms_words_and_refusals_are_in_the_language_too(place: Pla
     assert wrong.status == 422 and "Das ist länger als 200 Zeichen" in wrong.text
     saved = await ada.ask("POST", "/settings", {"accept-language": GERMAN}, data={"name": "Ada", "csrf": token})
     assert saved.status == 303 and "Ihr Name ist gespeichert." in (await ada.get("/settings")).text
+
+
+async def test_what_rules_refuse_with_is_in_the_language_too_with_its_figures(place: Place) -> None:
+    visitor = place.visitor()
+    form = {"email": "ada@example.com", "password": "short", "csrf": (await visitor.get("/sign-up")).token}
+    short = await visitor.ask("POST", "/sign-up", {"accept-language": GERMAN}, data=form)
+    assert "Ein Passwort hat mindestens 10 Zeichen" in short.text and "A password has" not in short.text
+    wrong = await visitor.ask("POST", "/sign-in", {"accept-language": GERMAN}, data=form)
+    assert "Die E-Mail-Adresse oder das Passwort stimmt nicht." in wrong.text
+    with speaking("de"):
+        assert language.refusal(NotFound("Nobody translated this.")) == "Nobody translated this."
+        assert language.refusal("100 %(name)s") == "100 %(name)s"
+    assert language.refusal(NotFound("There is no such person.")) == "There is no such person."
 
 
 def test_every_text_is_translated_and_nothing_else_is() -> None:
@@ -217,4 +231,4 @@ async def test_german_pages_fit_on_a_phone_and_are_accessible(place: Place, wind
     for path in ("/", "/sign-in", "/sign-up", "/forgot-password"):
         await visitor.goto(place.url + path)
         found[path] = await faults(visitor)
-    assert found == dict.fromkeys(found, [])
+    assert {path: fault for path, fault in found.items() if fault} == {}

@@ -199,8 +199,9 @@ class Authentication:
 
     async def authenticate(self, request: HttpScope, now: datetime) -> Caller:
         """The caller, looked up afresh. Like `identify`; besides Unauthenticated when the key is revoked or expired (by
-        the organisation's own time), Forbidden when it comes from outside its networks, or when the organisation or the person is suspended. A person of a
-        suspended organisation is let in and has no permission there: there may be others to turn to."""
+        the organisation's own time), Forbidden when it comes from outside its networks, or when the organisation or the
+        person is suspended. A person of a suspended organisation is let in and has no permission there: there may be
+        others to turn to."""
         credential = credential_of(request["headers"])
         if credential is None:
             signed = await self._session(request, now)

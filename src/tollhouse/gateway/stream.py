@@ -143,7 +143,8 @@ class StreamCall(Call):
         return self._chat.relay(self.candidate)
 
     def _ending(self, usage: Usage, settled: Settled | None, broken: TollhouseError | None) -> bytes:
-        assert self._relay is not None
+        if self._relay is None:  # it was cut off before its provider said anything, when nobody listened any more
+            return b""
         return self._relay.end(usage, settled) if broken is None else self._relay.error(broken)
 
     async def _put(self, chunk: bytes) -> None:

@@ -9,7 +9,7 @@ from tollhouse.flows import connection as flow
 from tollhouse.flows.connection import Change, NewConnection, Owner, Rekey, Tried
 from tollhouse.store import connection as store
 from tollhouse.store.connection import ConnectionRow
-from tollhouse.web import forms, typed
+from tollhouse.web import forms, language, typed
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
 from tollhouse.web.route import page
@@ -112,7 +112,7 @@ async def delete(visit: Visit) -> Response:
     try:
         await flow.delete(visit.state.db, owner(visit), visit.id("connection_id"))
     except Conflict as error:
-        return visit.go(f"{HERE}/{visit.id('connection_id')}", str(error), "error")
+        return visit.go(f"{HERE}/{visit.id('connection_id')}", language.refusal(error), "error")
     return visit.go(HERE, _("The connection and its key are deleted."))
 
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 
 from tollhouse.core.errors import BadRequest, TollhouseError
+from tollhouse.web import language
 from tollhouse.web.language import _
 
 BODY_MAX = 64 * 1024
@@ -112,7 +113,9 @@ class Form:
     def refused_by(self, error: TollhouseError) -> "Form":
         """The same, refused: at the field that the refusal names if the form has it, else as a whole."""
         named = error.field if isinstance(error, BadRequest) else None
-        return self.refused(named if named in {one.name for one in self.fields} and named else "", str(error))
+        return self.refused(
+            named if named in {one.name for one in self.fields} and named else "", language.refusal(error)
+        )
 
 
 def blank(fields: Sequence[Field], values: Mapping[str, str | Sequence[str]] | None = None) -> Form:

@@ -5,7 +5,7 @@ from starlette.responses import Response
 from tollhouse.core.errors import Conflict, NotFound
 from tollhouse.flows import invitation as flow
 from tollhouse.flows.session import switch_organization
-from tollhouse.web import session
+from tollhouse.web import language, session
 from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, SIGNED_IN, page
 from tollhouse.web.visit import Visit
@@ -19,7 +19,7 @@ async def look(visit: Visit) -> Response:
     try:
         found = await flow.look(visit.state.db, visit.state.site.keyring, token, visit.now)
     except (Conflict, NotFound) as error:
-        return visit.page("invitation/over.html", error.status, message=str(error))
+        return visit.page("invitation/over.html", error.status, message=language.refusal(error))
     signed = visit.signed
     step = "sign_in"
     if signed is not None:

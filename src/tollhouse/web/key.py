@@ -17,7 +17,7 @@ from tollhouse.flows.order import MadeKey, NewKey
 from tollhouse.store import actor, catalogue
 from tollhouse.store import key as store
 from tollhouse.store.key import ApiKey
-from tollhouse.web import forms, typed
+from tollhouse.web import forms, language, typed
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import N_, _
 from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
@@ -152,7 +152,7 @@ async def rotate(visit: Visit) -> Response:
         overlap = timedelta(seconds=typed.number(form, "overlap", 0, int(flow.OVERLAP_MAX.total_seconds())) or 0)
         made = await flow.rotate(visit.state.db, visit.state.policy, manager(visit), visit.id("key_id"), overlap, None)
     except (BadRequest, Conflict) as error:
-        return visit.go(f"{HERE}/{visit.id('key_id')}", str(error), "error")
+        return visit.go(f"{HERE}/{visit.id('key_id')}", language.refusal(error), "error")
     return _made(visit, made, await _read(visit))
 
 

@@ -153,7 +153,7 @@ def ngettext(one: str, many: str, number: int, **values: object) -> str:
     return plural(one, many, number) % {"num": number, **values}
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: Exception | str) -> str:
     """What a rule or a flow refused with, in the language of the request. Their sentences are English, with values put
     in already, for the API promises them to programs: one that is not known is shown as it is."""
     said, spoken = str(error), translation(current())

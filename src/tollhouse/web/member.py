@@ -14,7 +14,7 @@ from tollhouse.store import invitation as invitation_store
 from tollhouse.store import member as store
 from tollhouse.store.db import TenantTx
 from tollhouse.store.member import Member
-from tollhouse.web import forms
+from tollhouse.web import forms, language
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
 from tollhouse.web.listing import CURSOR, LENGTH, Ways, asked
@@ -70,7 +70,7 @@ async def resend(visit: Visit) -> Response:
     try:
         sent = await _invite(visit, Wanted(row.email, row.role))
     except (Conflict, TooManyTries) as error:
-        return visit.go(HERE, str(error), "error")
+        return visit.go(HERE, language.refusal(error), "error")
     return visit.go(HERE, _("Another mail to %(sent)s is on its way. The link of the former works no more.", sent=sent))
 
 
@@ -79,7 +79,7 @@ async def revoke(visit: Visit) -> Response:
     try:
         await invitations.revoke(visit.state.db, insider(visit), visit.id("invitation_id"))
     except Conflict as error:
-        return visit.go(HERE, str(error), "error")
+        return visit.go(HERE, language.refusal(error), "error")
     return visit.go(HERE, _("The invitation is revoked. Its link works no more."))
 
 
@@ -103,7 +103,7 @@ async def change_role(visit: Visit) -> Response:
         except ProofRequired:
             raise
         except (BadRequest, Conflict, Forbidden) as error:
-            return await _show(visit, error.status, form.refused("role", str(error)))
+            return await _show(visit, error.status, form.refused("role", language.refusal(error)))
         return visit.go(HERE, _("%(name)s is %(role)s now.", name=after.name or after.email, role=within(after.role)))
     return await _show(visit, 422, form)
 
@@ -113,7 +113,7 @@ async def remove(visit: Visit) -> Response:
     try:
         await flow.remove(visit.state.db, insider(visit), visit.id("person_id"))
     except Conflict as error:
-        return visit.go(f"{HERE}/{visit.id('person_id')}", str(error), "error")
+        return visit.go(f"{HERE}/{visit.id('person_id')}", language.refusal(error), "error")
     return visit.go(HERE, _("The member is removed. Their calls end within seconds."))
 
 

@@ -13,7 +13,7 @@ from tollhouse.flows import preference
 from tollhouse.flows import shelf as shelves
 from tollhouse.flows.assistant import offers
 from tollhouse.flows.preference import Change, NewDefault
-from tollhouse.web import forms
+from tollhouse.web import forms, language
 from tollhouse.web.forms import Field
 from tollhouse.web.language import N_, _
 from tollhouse.web.route import SIGNED_IN, page
@@ -83,9 +83,9 @@ async def _save(visit: Visit, wanted: Change, told: str) -> Response:
         await _change(visit, before, wanted)
     except TollhouseError as error:
         if not visit.is_htmx:
-            return visit.go(HERE, str(error), "error")
+            return visit.go(HERE, language.refusal(error), "error")
         context = await _context(visit)
-        return visit.part("model/saved.html", "saved", error.status, told=(str(error), "error"), **context)
+        return visit.part("model/saved.html", "saved", error.status, told=(language.refusal(error), "error"), **context)
     if not visit.is_htmx:
         return visit.go(HERE, told)
     return visit.part("model/saved.html", "saved", told=(told, "success"), **await _context(visit))

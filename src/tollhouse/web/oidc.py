@@ -14,6 +14,7 @@ from tollhouse.flows import profile, throttle
 from tollhouse.flows import session as sessions
 from tollhouse.flows import sign_in as ways
 from tollhouse.flows.oidc import Finished
+from tollhouse.web import language
 from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, SIGNED_IN, page
 from tollhouse.web.sign_in import NEXT, enter, index
@@ -90,7 +91,7 @@ async def _check_address(visit: Visit) -> None:
 
 
 def _refused(visit: Visit, error: TollhouseError) -> Response:
-    response = visit.page("sign_in/refused.html", error.status, message=str(error))
+    response = visit.page("sign_in/refused.html", error.status, message=language.refusal(error))
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)
     return response

@@ -9,7 +9,7 @@ from tollhouse.flows import organization as flow
 from tollhouse.flows.organization import Insider
 from tollhouse.flows.session import switch_organization
 from tollhouse.store import organization as organizations
-from tollhouse.web import forms, session
+from tollhouse.web import forms, language, session
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
 from tollhouse.web.route import SIGNED_IN, page
@@ -70,7 +70,7 @@ async def leave(visit: Visit) -> Response:
     try:
         await members.leave(visit.state.db, left)
     except Conflict as error:
-        return visit.go("/organizations", str(error), "error")
+        return visit.go("/organizations", language.refusal(error), "error")
     return visit.go("/organizations", _("You left the organisation."))
 
 

@@ -12,7 +12,7 @@ from tollhouse.flows import own_model
 from tollhouse.flows.own_assistant import TASKS_MAX, Detailed, Wanted
 from tollhouse.store import catalogue
 from tollhouse.store import own_model as own_models
-from tollhouse.web import forms, typed
+from tollhouse.web import forms, language, typed
 from tollhouse.web.assistant import PERIODS
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import N_, _, ngettext
@@ -90,7 +90,7 @@ async def enable(visit: Visit) -> Response:
     try:
         one = await flow.enable(visit.state.db, visit.order, visit.who.organization_id, visit.id("assistant_id"))
     except PlanRequired as error:
-        return visit.go(HERE, str(error), "error")
+        return visit.go(HERE, language.refusal(error), "error")
     return visit.go(HERE, _("%(name)s is switched on for all members.", name=one.name))
 
 

@@ -62,7 +62,7 @@ class Pages:
             language.gettext, language.plural, newstyle=True, pgettext=language.pgettext
         )
         language.load()
-        environment.filters.update(figure.FILTERS, word=wording.word, within=wording.within)
+        environment.filters.update(figure.FILTERS, word=wording.word, within=wording.within, refusal=language.refusal)
         environment.globals.update(site=site, asset=assets.__getitem__, branded=assets.__contains__, icon=self.icon)
         environment.globals.update(language=language.current, languages=language.LANGUAGES)
         # blocks that are rendered alone do not run the imports of their template

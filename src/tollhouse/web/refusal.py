@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from tollhouse.core.errors import TollhouseError
+from tollhouse.web import language
 from tollhouse.web.language import N_, _
 from tollhouse.web.page import Pages
 from tollhouse.web.visit import Visit, csrf_field
@@ -42,7 +43,7 @@ def refusal(
     context: dict[str, object] = {
         "status": error.status,
         "title": _(_TITLES[error.status]) if error.status in _TITLES else HTTPStatus(error.status).phrase,
-        "message": str(error),
+        "message": language.refusal(error),
         "request_id": request_id,
     }
     if visit is not None and visit.signed is not None:
@@ -53,7 +54,7 @@ def refusal(
     elif takes_html(request):
         response = HTMLResponse(pages.render("error/page.html", context), error.status)
     else:
-        response = PlainTextResponse(f"{error.status} {context['title']}\n\n{error}\n", error.status)
+        response = PlainTextResponse(f"{error.status} {context['title']}\n\n{context['message']}\n", error.status)
     response.headers["vary"] = "Accept, Accept-Language, Cookie, HX-Request"
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)

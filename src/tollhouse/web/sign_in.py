@@ -11,7 +11,7 @@ from tollhouse.flows import session as flow
 from tollhouse.flows import sign_in as ways
 from tollhouse.flows.session import Begun
 from tollhouse.flows.sign_in import Given
-from tollhouse.web import forms, session
+from tollhouse.web import forms, language, session
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
 from tollhouse.web.route import ANYONE, HELD, page
@@ -127,7 +127,9 @@ def rotated(visit: Visit, cookie: str, next_path: str, told: str | None = None) 
 
 def link_over(visit: Visit, error: NotFound, remedy: str, label: str) -> Response:
     """A link of a mail that works no more, and where to ask for another one."""
-    return visit.page("sign_in/link_over.html", error.status, message=str(error), remedy=remedy, label=label)
+    return visit.page(
+        "sign_in/link_over.html", error.status, message=language.refusal(error), remedy=remedy, label=label
+    )
 
 
 async def _again(visit: Visit, form: Form, error: TollhouseError | None = None) -> Response:

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from tollhouse.core.errors import TollhouseError, Unauthenticated
 from tollhouse.flows import impersonation, people
-from tollhouse.web import forms, session
+from tollhouse.web import forms, language, session
 from tollhouse.web.forms import Field, Form
 from tollhouse.web.language import _
 from tollhouse.web.operator.frame import ask_for_proof, show
@@ -66,7 +66,7 @@ async def end(visit: Visit) -> Response:
     try:
         cookie = await impersonation.end(state.db, state.site, visit.order, visit.who)
     except Unauthenticated as error:
-        response = visit.go("/sign-in", told=str(error), category="warning")
+        response = visit.go("/sign-in", told=language.refusal(error), category="warning")
         session.end(response, state.site)
         return response
     response = visit.go(f"/operator/people/{person_id}", told=_("You act as yourself again."))
