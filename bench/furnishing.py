@@ -39,8 +39,10 @@ async def furnish(
 ) -> None:
     """All of it, for one person of the organisation; `connection` is the owner's. Nothing is committed here."""
     given = {"organization": organization_id, "person": person_id, "now": now, **_numbers(amounts)}
-    for statement in (_MORE_MODELS, _CALLS, _REQUESTS, _ROLLED_UP, _DAYS_DONE, _CONVERSATIONS, _QUESTIONS, _ANSWERS,
-                      _USES, _TRANSACTIONS, _GRANT, _BALANCE, _NOTICES, _PREFERENCE, _OVERRIDE, _UNLOCKED, _ENABLED):  # fmt: skip
+    for statement in (
+        _MORE_MODELS, _CALLS, _REQUESTS, _ROLLED_UP, _DAYS_DONE, _CONVERSATIONS, _QUESTIONS, _ANSWERS, _USES,
+        _TRANSACTIONS, _GRANT, _BALANCE, _NOTICES, _PREFERENCE, _OVERRIDE, _UNLOCKED, _ENABLED,
+    ):  # fmt: skip
         await connection.execute(statement, given)
     await _use_up(connection, organization_id, person_id, now)
 
@@ -132,7 +134,7 @@ _CONVERSATIONS: LiteralString = f"""
                   'Letter to a supplier', 'Why does bread rise?', 'On being wrong in public',
                   'Notes of Monday''s meeting'])[1 + n %% 10]
                || CASE WHEN n < 10 THEN '' ELSE ', ' || n / 10 + 1 END,
-           {_ASSISTANT.replace("%", "%%")}, CASE WHEN n IN (2, 5) THEN at END, at, at
+           {_ASSISTANT.replace("%", "%%")}, CASE WHEN n IN (0, 5) THEN at END, at, at
     FROM ({_BEGUN}) AS begun"""
 _QUESTIONS: LiteralString = f"""
     INSERT INTO message (organization_id, conversation_id, id, person_id, author, state, content, attachments,

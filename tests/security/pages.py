@@ -221,7 +221,7 @@ PAGES: dict[str, Example] = {
     "POST /account/ai/models/{own_model_id:uuid}": Example(MODEL | {"do": "save"}, status=404, objects=MINE),
     "POST /account/ai/models/{own_model_id:uuid}/delete": Example({}, status=404, objects=MINE),
     "GET /account/ai/templates": Example(),
-    "GET /account/ai/{slug}": Example(status=404),
+    "GET /account/ai/{slug}": Example(),
     "GET /admin/ai": Example(),
     "GET /admin/ai/models/new": Example(),
     "POST /admin/ai/models/new": Example(MODEL | {"do": "test"}),

@@ -1,5 +1,5 @@
-"""`make screenshots`: furnishes an installation and takes a picture of each page in its states, light and dark, on desks
-and phones, into build/screenshots/. Those that the documentation shows go to docs/screenshots/ as well."""
+"""`make screenshots`: furnishes an installation and takes a picture of each page in its states, light and dark, on
+desks and phones, into build/screenshots/. Those that the documentation shows go to docs/screenshots/ as well."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.server import servers
 from tests.web.browser import CHROMIUM, DESK, PHONE
 from tollhouse import migrations
 from tollhouse.embedded import EmbeddedPostgres
-from tollhouse.flows.order import Order
 from tollhouse.flows.organization import New
 from tollhouse.flows.organization import make as make_organization
 from tollhouse.flows.seed import SeedInput, seed
