@@ -41,7 +41,7 @@ async def furnish(
     given = {"organization": organization_id, "person": person_id, "now": now, **_numbers(amounts)}
     for statement in (
         _MORE_MODELS, _CALLS, _REQUESTS, _ROLLED_UP, _DAYS_DONE, _CONVERSATIONS, _QUESTIONS, _ANSWERS, _USES,
-        _TRANSACTIONS, _GRANT, _BALANCE, _NOTICES, _PREFERENCE, _OVERRIDE, _UNLOCKED, _ENABLED,
+        _TRANSACTIONS, _BALANCE, _GRANT, _NOTICES, _PREFERENCE, _OVERRIDE, _UNLOCKED, _ENABLED,
     ):  # fmt: skip
         await connection.execute(statement, given)
     await _use_up(connection, organization_id, person_id, now)
@@ -198,10 +198,11 @@ _USES: LiteralString = f"""
     FROM (SELECT *, duration_ms / 7 AS n FROM usage_event
           WHERE organization_id = %(organization)s AND subject_id = %(person)s) AS used"""
 
-# Charges against the grant that is spent first, of less than half of what there is together.
+# Charges against the grant that is spent first, of less than half of it together.
 _SPENT: LiteralString = """SELECT n, (n * 37 %% 9 + 1) * (
-        SELECT remaining_micros / (12 * greatest(%(transactions)s, 1)) FROM credit_balance
-        WHERE organization_id = %(organization)s) AS micros,
+        SELECT remaining_micros / (12 * greatest(%(transactions)s, 1)) FROM credit_grant
+        WHERE organization_id = %(organization)s AND remaining_micros > 0
+        ORDER BY priority, expires_at LIMIT 1) AS micros,
     %(now)s::timestamptz - (%(transactions)s - n) * interval '9 hours' AS at
     FROM generate_series(1, %(transactions)s) n"""
 _TRANSACTIONS: LiteralString = f"""

@@ -87,7 +87,7 @@ PAGES: dict[str, Example] = {
     "POST /settings/ai-models/about": Example({"about": "<text>"}, status=303),
     "POST /settings/ai-models/assistants/{slug}": Example({"model": "sandbox"}, status=303),
     "GET /settings/ai-models/{model_id}/unlock": Example(),
-    "GET /settings/credits": Example(),
+    "GET /settings/credits": Example(tells=("spare_capability",)),  # the catalogue is everybody's
     "GET /settings/credits/left": Example(),
     "GET /settings/credits/export": Example(),
     "GET /dashboard": Example(),

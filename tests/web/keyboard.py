@@ -9,7 +9,7 @@ from playwright.async_api import Page
 _LOOK = """
 () => {
   const wanted = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]";
-  const there = (one) => one.checkVisibility({ checkOpacity: false, checkVisibilityCSS: true }) && !one.closest("[inert]")
+  const there = (one) => one.checkVisibility({ checkVisibilityCSS: true }) && !one.closest("[inert]")
     && !one.disabled && one.tabIndex >= 0 && !(one.type === "radio" && !one.checked);
   const look = (one) => {
     const parts = [];

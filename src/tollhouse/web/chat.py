@@ -223,9 +223,9 @@ async def _refused(
 async def events(visit: Visit) -> Response:
     """What comes of an answer: for whoever loads the page while it is written. BadRequest (406) for who asks for
     anything else."""
+    one, found = await one_of(visit), await _message(visit)
     if not answer.wants_events(visit):
         raise BadRequest(_("Pages listen here to an answer; there is nothing to look at."), status=406)
-    one, found = await one_of(visit), await _message(visit)
     return answer.told(visit, Spoken(one, await _assistant(visit, one), (found,)))
 
 
