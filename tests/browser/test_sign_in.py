@@ -103,7 +103,7 @@ async def test_what_was_ordered_shows_how_far_it_has_come_by_itself(place: Place
     await page.get_by_role("button", name="Have it made").click()
     await expect(page.get_by_text("Waiting", exact=True)).to_be_visible()
     await place.change("UPDATE privacy_task SET state = 'running', steps_done = 7")
-    await expect(page.get_by_text("7 of 21 steps").first).to_be_visible(timeout=10_000)
+    await expect(page.get_by_text("7 of 30 steps").first).to_be_visible(timeout=10_000)
     await place.change("UPDATE privacy_task SET state = 'failed', error = 'The disk is full.', finished_at = now()")
     await expect(page.get_by_text("The disk is full.")).to_be_visible(timeout=10_000)
     await assert_accessible(page)

@@ -40,7 +40,7 @@ def _person(name: str, permissions: frozenset[Permission], **more: object) -> Ca
 
 
 # Names and addresses of the people in it.
-_MEMBERS_SEE = frozenset({"organization", "owner", "admin", "member", "suspended", "half", "former"})
+_MEMBERS_SEE = frozenset({"organization", "owner", "admin", "member", "suspended", "half", "former", "own_model"})
 _SHARED = frozenset({"shared_user"})  # an end user whom A and B both call by this name
 _ROWS = (
     # of organisation A

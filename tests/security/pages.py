@@ -23,7 +23,7 @@ MODEL = {
 ASSISTANT = {"name": "<text>", "system_message": "<text>", "icon": "bot", "token_period": "day"}
 
 PAGES: dict[str, Example] = {
-    "GET /": Example(),
+    "GET /": Example(status=303, differs=STRANGERS),
     "GET /events": Example(status=406),
     "GET /playground": Example(),
     "POST /playground/run": Example({"prompt": "<text>", "model": "sandbox"}),

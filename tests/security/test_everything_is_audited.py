@@ -43,6 +43,7 @@ CHANGE_NOTHING = {
     "POST /api/operator/identity-providers/test": "tries what would be saved",
     "POST /api/operator/identity-providers/{provider_id}/test": "looks at the provider's description",
     "POST /v1/messages/count_tokens": "counts",
+    "PATCH /api/profile/model-preferences": "says what somebody prefers for themself",
     "POST /design": "shows a form",
     "POST /language": "changes nothing but how pages look to the one who asks",
 }

@@ -122,7 +122,7 @@ async def test_a_secret_is_copied_and_a_password_can_be_looked_at(place: Place, 
     page = await window(place.url + "/design")
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.get_by_role("button", name="Copy").first.click()
-    await expect(page.get_by_text("Copied")).to_be_visible()
+    await expect(page.get_by_text("Copied").first).to_be_visible()
     assert await page.evaluate("navigator.clipboard.readText()") == await page.locator("#design-secret").inner_text()
     password = page.locator("#field-password")
     await page.get_by_role("button", name="Show the password").click()

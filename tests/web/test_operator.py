@@ -422,7 +422,7 @@ async def test_acting_as_somebody_says_so_on_every_page_and_ends_with_a_button(p
     begun = await send(root, f"{at}/impersonate", reason="They asked about a bill", **fields)
     assert begun.status == 303, begun.text
     assert root.cookies != former
-    for path, status in (("/organizations", 200), ("/", 200), ("/settings", 403), ("/operator", 404)):
+    for path, status in (("/organizations", 200), ("/dashboard", 200), ("/settings", 403), ("/operator", 404)):
         opened = await root.get(path)
         assert opened.status == status
         banner = opened.soup.select_one(".banner")
