@@ -315,7 +315,9 @@ async def test_nobody_else_finds_a_chat_in_the_same_organisation_or_in_another(p
     assert await articles(ada, path) == [("person", question), ("assistant", reply)]
 
 
-async def test_who_acts_as_somebody_reads_none_of_their_chats(place: Place) -> None:
+async def test_who_acts_as_somebody_reads_none_of_their_chats_and_asks_nothing_at_their_expense(
+    place: Place,
+) -> None:  # fmt: skip
     ada = await place.person("ada@example.com")
     path = await begun(ada)
     operator = await place.person("operator@example.com")
@@ -328,6 +330,9 @@ async def test_who_acts_as_somebody_reads_none_of_their_chats(place: Place) -> N
     await place.change("UPDATE person SET superadmin = true WHERE id = %s", operator.person_id)
     for there in (path, "/chat", f"{path}/export?as=json", f"{path}/row"):
         assert (await ada.get(there)).status == 403
+    token = (await ada.get("/playground")).token
+    asked = await ada.post("/playground/run", {"csrf": token, "model": "sandbox", "prompt": "Say it"})
+    assert asked.status == 403
 
 
 async def test_a_form_needs_its_token_and_a_session_that_goes_on(place: Place) -> None:

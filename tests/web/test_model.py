@@ -200,3 +200,25 @@ async def test_what_is_ones_own_is_nobody_elses_who_acts_in_ones_place(mill: Tea
     assert page.status == 200 and "I teach history." not in page.text
     assert (await send(ada, f"{HERE}/default", {"model": HAIKU})).status == 403
     assert (await send(ada, f"{HERE}/about", {"about": "x"})).status == 403
+
+
+async def test_of_a_large_catalogue_the_first_are_cards_and_the_rest_lines_that_lead_on(mill: Team) -> None:
+    await mill.place.change(
+        """INSERT INTO model (id, provider_id, provider_model_id, display_name, tier, price_cents, context_window,
+               max_output_tokens, sort_order)
+           SELECT 'more-' || n, 'sandbox', 'sandbox', 'More ' || n, CASE WHEN n > 30 THEN 'premium' ELSE 'free' END,
+                  CASE WHEN n > 30 THEN 199 END, 8000, 1000, 1000 + n FROM generate_series(1, 60) n"""
+    )
+    await mill.place.change(
+        """INSERT INTO model_price (model_id, version, effective_from, free, input_nanos_per_million,
+               cached_input_nanos_per_million, output_nanos_per_million)
+           SELECT id, 1, '2020-01-01', true, 0, 0, 0 FROM model WHERE id LIKE 'more-%%'"""
+    )
+    page = await mill.owner.get(HERE)
+    cards, lines = page.soup.select(".model-card"), page.soup.select(".model-lines > li")
+    assert len(cards) == 2 * 24
+    assert {str(one["id"]) for one in lines}.isdisjoint(str(one["id"]) for one in cards)
+    ways = {str(one["id"]): str(one.a["href"]) for one in lines if one.a}
+    assert ways["more-30"] == "/chat?model=more-30"
+    assert ways["more-60"] == "/settings/ai-models/more-60/unlock"
+    assert (await mill.owner.get(ways["more-60"])).status == 200

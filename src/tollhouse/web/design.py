@@ -73,6 +73,7 @@ def _page(visit: Visit, status: int, filled: Form, wrong: Form) -> Response:
         of_nobody=True,
         shelf=samples.shelf(visit.now),
         refusals=samples.refusals(visit.now),
+        chart=samples.CHART,
         answer=render(samples.ANSWER),
     )
 

@@ -21,6 +21,7 @@ from tollhouse.web.visit import Visit
 
 HERE = "/settings/ai-models"
 COMPARED_MAX = 3
+CARDS_MAX = 24  # of free and of premium models each; the rest of a large catalogue stands in lines
 _MODEL = (Field("model", required=False, most=80),)
 _ABOUT = (Field("about", required=False, most=ABOUT_MAX, lines=True),)
 # What the catalogue says of models, in the words of pages; other words are shown as they are.
@@ -106,6 +107,7 @@ async def _context(visit: Visit) -> dict[str, Any]:
         "personas": _overridable(assistants, found),
         "compared": _compared(visit, found),
         "compared_max": COMPARED_MAX,
+        "cards_max": CARDS_MAX,
         "word": _word,
     }
 

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from tollhouse.core.ask import Credential
 from tollhouse.core.errors import TollhouseError
+from tollhouse.core.session import check_own
 from tollhouse.core.shelf import Shelf
 from tollhouse.flows.shelf import shelf
 from tollhouse.flows.talk import Line, Speech, Wish
@@ -44,6 +45,7 @@ def _chosen(found: Shelf) -> list[str]:
 async def run(visit: Visit) -> Response:
     """The answer of one model as it is written, as events `html` (all of it so far) and `done` (the figures), each a
     text as JSON. A refusal is a card with its status. Who stops listening stops the model."""
+    check_own(visit.who)
     form = visit.form(*_QUESTION)
     if not form.ok:
         return visit.part("playground/_answer.html", "wrong", 422, form=form)

@@ -24,6 +24,18 @@ def toll(horses: int) -> int:
 ```"""
 
 
+# Messages of a week by model, as figures.js draws them.
+CHART: dict[str, object] = {
+    "labels": ["16 Nov", "17 Nov", "18 Nov", "19 Nov", "20 Nov", "21 Nov", "22 Nov"],
+    "series": [
+        {"label": "GPT-4o Mini", "values": [12, 18, 9, 22, 25, 4, 6]},
+        {"label": "GPT-4o", "values": [2, 0, 5, 3, 8, 1, 0]},
+        {"label": "Claude 3.5 Haiku", "values": [0, 4, 6, 2, 1, 0, 3]},
+    ],
+    "format": {},
+}
+
+
 def refusals(now: datetime) -> list[TollhouseError | Trouble]:
     """What stands in the place of an answer."""
     return [
