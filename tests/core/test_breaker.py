@@ -120,6 +120,10 @@ def test_it_is_left_alone_for_as_long_as_the_provider_asks_for(asked_for: float 
     assert breaker.retry_in(7.0) == left_alone
 
 
+def test_the_longest_cooldown_is_never_told_as_a_hair_more() -> None:
+    assert opened(212.7277101136214, COOLDOWN_MAX_S).retry_in(212.7277101136214) == COOLDOWN_MAX_S
+
+
 def test_one_refusal_that_asks_for_time_opens_nothing_for_the_other_models_of_the_connection() -> None:
     breaker = Breaker()
     breaker.failed(0.0, 60.0)

@@ -39,7 +39,9 @@ class Breaker:
 
     def retry_in(self, now: float) -> float:
         """Seconds until a call may be made; 0 when it may now."""
-        return 0.0 if self.state == "closed" else max(0.0, self._opens_at - now)
+        if self.state == "closed":
+            return 0.0
+        return min(max(0.0, self._opens_at - now), COOLDOWN_MAX_S)  # the difference of two floats may be a hair more
 
     def succeeded(self, now: float) -> None:
         """A call was answered. One that had begun before the breaker opened says nothing about the provider now."""
