@@ -19,7 +19,7 @@ up: $(VENV)/run.stamp
 	@exec $(VENV)/bin/tollhouse up
 
 test: $(VENV)/dev.stamp $(VENV)/browser.stamp
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -q
+	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup -q
 
 check: $(VENV)/dev.stamp $(VENV)/browser.stamp
 	$(VENV)/bin/ruff format --check .
