@@ -222,7 +222,7 @@ class Authentication:
         return Caller(identity, permissions, found.mode)
 
     async def _session(self, request: HttpScope, now: datetime) -> Signed:
-        cookie = _cookie(request["headers"], self._site.cookie)
+        cookie = session_cookie(request["headers"], self._site.cookie)
         if cookie is None:
             raise Unauthenticated(
                 "Send an API key as 'Authorization: Bearer th_...' or as 'x-api-key: th_...', or sign in."
@@ -245,8 +245,9 @@ def identity_of(signed: Signed) -> Identity:
     return Identity(signed.organization_id, Credential("person", signed.person_id), signed.person_id)
 
 
-def _cookie(headers: Headers, wanted: str) -> str | None:
-    """The session's cookie. BadRequest when there are two that differ: another host may have planted one of them."""
+def session_cookie(headers: Headers, wanted: str) -> str | None:
+    """The session's cookie, exactly as we set it. BadRequest when there are two that differ: another host may have
+    planted one of them."""
     found = None
     start = wanted.encode() + b"="
     for name, value in headers:

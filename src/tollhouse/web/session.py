@@ -7,6 +7,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tollhouse.flows.auth import session_cookie
 from tollhouse.flows.session import Held, Signed, find
 from tollhouse.flows.site import Site
 from tollhouse.web import token
@@ -22,8 +23,9 @@ Category = Literal["success", "info", "warning", "error"]
 
 
 async def find_session(request: Request, state: State, now: datetime) -> Signed | Held | None:
-    """Whose session the request's cookie is. A cookie that is none stays: another request may just have replaced it."""
-    cookie = request.cookies.get(state.site.cookie)
+    """Whose session the request's cookie is, read as the API reads it. A cookie that is none stays: another request may
+    just have replaced it. BadRequest for two that differ."""
+    cookie = session_cookie(request.headers.raw, state.site.cookie)
     if not cookie:
         return None
     return await find(state.db, state.site.keyring, state.site.mode, cookie, now)
