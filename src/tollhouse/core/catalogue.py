@@ -103,11 +103,12 @@ class Catalogue:
         return None if own_model_id(model_id) is None else own_price(model_id)
 
     def price_of(self, model_id: str, version: int | None) -> Price:
-        """The price that a call began with."""
+        """The price that a call began with. RuntimeError when it is gone: the books are damaged."""
         for price in self.prices.get(model_id, ()):
             if price.version == version:
                 return price
-        assert own_model_id(model_id) is not None, "a call began with a price"
+        if own_model_id(model_id) is None:
+            raise RuntimeError(f"version {version} of the price of {model_id} is gone, with which a call began")
         return own_price(model_id)
 
     def rate_at(self, now: datetime) -> RateCard | None:
