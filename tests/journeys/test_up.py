@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -195,12 +196,18 @@ def test_a_server_or_a_database_that_dies_is_started_again(data_dir: Path) -> No
         assert run.left_over(0) == []
 
 
-def test_a_second_start_takes_seconds(data_dir: Path) -> None:
+def test_a_second_start_takes_seconds_and_makes_nothing_anew(data_dir: Path) -> None:
+    first, second = _cpu_of_a_run(data_dir), _cpu_of_a_run(data_dir)
+    assert second < min(first, 10)
+
+
+def _cpu_of_a_run(data_dir: Path) -> float:
+    """Seconds of processor, from the start to the end: what a clock shows depends on who else is busy here."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with up(data_dir):
         pass
-    started = time.monotonic()
-    with up(data_dir):
-        assert time.monotonic() - started < 10
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_a_second_up_on_the_same_data_is_refused_and_names_the_first(data_dir: Path) -> None:
