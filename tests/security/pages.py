@@ -54,7 +54,7 @@ PAGES: dict[str, Example] = {
     "GET /settings/notifications": Example(),
     "POST /settings/notifications": Example({"mail": "yes"}, status=303),
     "GET /.well-known/security.txt": Example(status=404),
-    "POST /language": Example({"language": "de", "next": "/"}, status=303),
+    "POST /language": Example({"language": "de"}, status=303),
     "GET /design": Example(),
     "POST /design": Example({"name": "<text>"}, status=422),
     "GET /design/bare": Example(),

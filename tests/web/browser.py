@@ -21,6 +21,10 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 CHROMIUM = os.environ.get("TOLLHOUSE_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 AXE = Path(__file__).parents[2] / "assets" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+TWICE = """() => {
+    const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
+    return [...new Set(ids.filter((id, at) => ids.indexOf(id) < at))];
+}"""
 DESK, PHONE = (1280, 800), (390, 844)
 
 # A refusal is a page with the status of one, which browsers tell as if something were missing.
@@ -116,7 +120,7 @@ async def assert_accessible(page: Page) -> None:
 
 
 async def faults(page: Page) -> list[str]:
-    """What axe finds against the rules of WCAG 2.2, and what hangs over the side."""
+    """What axe finds against the rules of WCAG 2.2, ids that stand twice, and what hangs over the side."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: run make assets")
     if not await page.evaluate("'axe' in window"):
@@ -124,5 +128,6 @@ async def faults(page: Page) -> list[str]:
     options = {"runOnly": list(RULES), "resultTypes": ["violations"]}
     violations = (await page.evaluate("options => axe.run(document, options)", options))["violations"]
     found = [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in violations]
+    found += [f"the id {one} stands twice" for one in await page.evaluate(TWICE)]
     wide = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     return found if wide[0] <= wide[1] else [*found, f"it is {wide[0]} pixels wide in a window of {wide[1]}"]

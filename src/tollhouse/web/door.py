@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import structlog
 from starlette.requests import Request
@@ -14,7 +14,6 @@ from tollhouse.core.access import Permission, roles_with
 from tollhouse.core.errors import Forbidden, NotFound, ProofRequired, TollhouseError, Unexpected
 from tollhouse.core.key import ordered_id
 from tollhouse.core.origin import READS, from_us
-from tollhouse.core.path import local_path
 from tollhouse.core.session import check_proved
 from tollhouse.flows.session import Signed
 from tollhouse.store import credit
@@ -161,11 +160,8 @@ def _check_proved(visit: Visit, way: Page) -> None:
 
 def _wanted(visit: Visit) -> str:
     """The page to come back to after signing in: the one that was asked for, or on which a form or part was."""
-    request = visit.request
-    if request.method in READS and not visit.is_htmx:
-        return visit.here
-    came_from = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
-    return local_path(came_from.path + (f"?{came_from.query}" if came_from.query else ""))
+    asked_for_a_page = visit.request.method in READS and not visit.is_htmx
+    return visit.here if asked_for_a_page else visit.came_from
 
 
 def _check_token(request: Request, anchor: Anchor, fields: forms.Fields) -> None:

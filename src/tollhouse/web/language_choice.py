@@ -3,13 +3,11 @@
 from starlette.responses import Response
 
 from tollhouse.core.errors import BadRequest
-from tollhouse.core.path import local_path
 from tollhouse.flows import profile
 from tollhouse.web import session
 from tollhouse.web.forms import Field
 from tollhouse.web.language import LANGUAGES, _
 from tollhouse.web.route import ANYONE, page
-from tollhouse.web.sign_in import NEXT
 from tollhouse.web.visit import Visit
 
 _LANGUAGE = Field("language", required=False, most=2)
@@ -17,13 +15,13 @@ _LANGUAGE = Field("language", required=False, most=2)
 
 async def choose(visit: Visit) -> Response:
     """Nothing chosen: as the browser asks. Who acts as somebody else changes only how they see the pages themselves."""
-    form = visit.form(_LANGUAGE, NEXT)
+    form = visit.form(_LANGUAGE)
     code = form["language"] or None
     if code is not None and code not in LANGUAGES:
         raise BadRequest(_("Choose one of the list."), "language")
     if visit.signed is not None and visit.signed.impersonator is None:
         await profile.choose_language(visit.state.db, visit.signed, code)
-    response = visit.go(local_path(form["next"]))
+    response = visit.go(visit.came_from)
     session.keep_language(response, visit.state.site, code)
     return response
 

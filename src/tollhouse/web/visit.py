@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from markupsafe import Markup
@@ -71,6 +71,13 @@ class Visit:
         """The address that was asked for, as one to come back to."""
         query = self.request.url.query
         return local_path(quote(self.request.scope["path"]) + (f"?{query}" if query else ""))
+
+    @property
+    def came_from(self) -> str:
+        """The page of ours on which this form, or the part of it that asks, was; "/" where the browser does not say."""
+        headers = self.request.headers
+        page = urlsplit(headers.get("hx-current-url") or headers.get("referer", ""))
+        return local_path(page.path + (f"?{page.query}" if page.query else ""))
 
     @property
     def is_htmx(self) -> bool:
