@@ -191,13 +191,35 @@ async def test_a_server_that_stops_finishes_what_it_writes(url: str, here: Room)
     assert (state, output, charged) == ("incomplete", end.output_tokens, end.charged_micros)
 
 
+async def lose_the_writers(at: Room) -> None:
+    """Nobody writes on any answer any more."""
+    for task in list(at.parts.writers._tasks):
+        task.cancel()
+    await asyncio.sleep(0)
+    at.parts.writers._writing.clear()
+
+
+async def test_what_the_answer_of_a_process_that_is_gone_cost_is_told_once_the_books_know_it(here: Room) -> None:
+    ada = await here.person()
+    lost = await chat.begin(here.parts, ada, Said(f"Tell. {SLOW}"))
+    await lose_the_writers(here)
+    await here.change("UPDATE message SET written_at = now() - interval '61 s' WHERE id = %s", lost.answer.id)
+    end = await ended(here.parts, ada, lost.answer)
+    assert (end.state, end.charged_micros, end.output_tokens) == ("incomplete", None, None)
+    async with asyncio.timeout(20):
+        while (await books(here, end))[0][1] is None:
+            await asyncio.sleep(0.05)
+    [(_, output, _, charged)] = await books(here, end)
+    [question, answer] = await here.messages(ada, lost.conversation.id)
+    assert answer == await ended(here.parts, ada, lost.answer)
+    assert (answer.output_tokens, answer.charged_micros) == (output, charged) == (60, 0)
+    assert answer.input_tokens and answer.cost_nanos and question.charged_micros is None
+
+
 async def test_the_answer_of_a_process_that_is_gone_is_finished_by_who_reads_it_and_by_the_job(here: Room) -> None:
     ada = await here.person()
     lost = [(await chat.begin(here.parts, ada, Said(f"Tell. {ENDLESS}"))) for _ in range(3)]
-    for task in list(here.parts.writers._tasks):  # nobody writes on them any more
-        task.cancel()
-    await asyncio.sleep(0)
-    here.parts.writers._writing.clear()
+    await lose_the_writers(here)
     for one in lost:
         await here.change("UPDATE message SET content = 'so far', written_at = now() - interval '59 s' WHERE id = %s",
                           one.answer.id)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -49,7 +50,7 @@ async def of(
             ORDER BY id DESC LIMIT %(limit)s""",
         {"organization": organization_id, "conversation": conversation_id, "before": before, "limit": limit},
     )
-    return [_message(row) for row in reversed(await cursor.fetchall())]
+    return await _with_bills(tx, organization_id, [_message(row) for row in reversed(await cursor.fetchall())])
 
 
 async def find(tx: TenantTx, organization_id: UUID, conversation_id: UUID, message_id: UUID) -> Message | None:
@@ -59,8 +60,29 @@ async def find(tx: TenantTx, organization_id: UUID, conversation_id: UUID, messa
             WHERE organization_id = %s AND conversation_id = %s AND id = %s AND replaced_at IS NULL""",
         (organization_id, conversation_id, message_id),
     )
-    row = await cursor.fetchone()
-    return None if row is None else _message(row)
+    found = [_message(row) for row in await cursor.fetchall()]
+    return next(iter(await _with_bills(tx, organization_id, found)), None)
+
+
+async def _with_bills(tx: TenantTx, organization_id: UUID, messages: list[Message]) -> list[Message]:
+    """What an answer cost whose process is gone stands in the books alone, once they have closed its call."""
+    lost = [one.id for one in messages if one.state == "incomplete" and one.request_id and one.charged_micros is None]
+    if not lost:
+        return messages
+    cursor = await tx.execute(
+        """SELECT one.id, sum(event.input_tokens)::bigint, sum(event.output_tokens)::bigint,
+               sum(event.cost_nanos)::bigint, sum(event.charged_micros)::bigint
+           FROM message one JOIN usage_event event
+               ON event.organization_id = one.organization_id AND event.subject_id = one.person_id
+                   AND event.key_id IS NULL AND event.reservation_id = one.request_id
+                   AND event.recorded_at >= one.created_at - interval '1 hour'
+           WHERE one.organization_id = %s AND one.id = ANY(%s)
+           GROUP BY one.id""",
+        (organization_id, lost),
+    )
+    names = "input_tokens", "output_tokens", "cost_nanos", "charged_micros"
+    bills = {id_: dict(zip(names, bill, strict=True)) for id_, *bill in await cursor.fetchall()}
+    return [replaced(one, **bills.get(one.id, {})) for one in messages]
 
 
 async def writing(tx: TenantTx, organization_id: UUID, conversation_id: UUID) -> list[Message]:
