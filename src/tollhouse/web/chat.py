@@ -58,9 +58,11 @@ async def show(visit: Visit) -> Response:
     form = asked(visit.request, _BEFORE)
     before = typed.id_of(form, "before") if form["before"] else None
     if before is None or not visit.is_htmx:
-        return await _room(visit, one, await _assistant(visit, one), before=before)
+        return await _room(visit, one, await _assistant(visit, one.assistant_id), before=before)
     shown = await _messages(visit, one, before)
-    return visit.piece("chat/_earlier.html", conversation=one, assistant=await _assistant(visit, one), **shown)
+    return visit.piece(
+        "chat/_earlier.html", conversation=one, assistant=await _assistant(visit, one.assistant_id), **shown
+    )
 
 
 async def _room(
@@ -102,12 +104,12 @@ async def _messages(visit: Visit, one: Conversation, before: UUID | None) -> dic
     return {"messages": await answer.shown(found[-SHOWN:]), "earlier": earlier, "text_max": flow.TEXT_MAX}
 
 
-async def _assistant(visit: Visit, one: Conversation) -> Assistant | None:
-    """Whoever answers in it; None for the bare model, and for one that was deleted."""
-    if one.assistant_id is None:
+async def _assistant(visit: Visit, assistant_id: UUID | None) -> Assistant | None:
+    """Whoever answers; None for the bare model, and for one that was deleted."""
+    if assistant_id is None:
         return None
     async with visit.state.db.member(visit.who.organization_id, visit.who.person_id) as tx:
-        return await assistants.find(tx, visit.who.organization_id, one.assistant_id)
+        return await assistants.find(tx, visit.who.organization_id, assistant_id)
 
 
 async def _named(visit: Visit, slug: str) -> Assistant:
@@ -126,7 +128,7 @@ async def begin(visit: Visit) -> Response:
     check_own(visit.who)
     form = visit.form(*_SAID)
     assistant_id = typed.id_of(form, "assistant") if form["assistant"] else None
-    assistant = await _by_id(visit, assistant_id)
+    assistant = await _assistant(visit, assistant_id)
     try:
         started = await flow.begin(visit.state.chat, visit.who, _said(form, assistant_id))
     except TollhouseError as error:
@@ -136,7 +138,7 @@ async def begin(visit: Visit) -> Response:
 
 async def say(visit: Visit) -> Response:
     form, one = visit.form(*_SAID), await one_of(visit)
-    assistant = await _assistant(visit, one)
+    assistant = await _assistant(visit, one.assistant_id)
     try:
         started = await flow.say(visit.state.chat, visit.who, one.id, _said(form, None))
     except TollhouseError as error:
@@ -146,7 +148,7 @@ async def say(visit: Visit) -> Response:
 
 async def regenerate(visit: Visit) -> Response:
     form, one, message_id = visit.form(_MODEL), await one_of(visit), visit.id("message_id")
-    assistant = await _assistant(visit, one)
+    assistant = await _assistant(visit, one.assistant_id)
     try:
         started = await flow.regenerate(visit.state.chat, visit.who, one.id, message_id, form["model"] or None)
     except TollhouseError as error:
@@ -156,7 +158,7 @@ async def regenerate(visit: Visit) -> Response:
 
 async def edit(visit: Visit) -> Response:
     form, one, message_id = visit.form(*_EDITED), await one_of(visit), visit.id("message_id")
-    assistant = await _assistant(visit, one)
+    assistant = await _assistant(visit, one.assistant_id)
     try:
         if not form.ok:
             raise BadRequest(form.errors["text"], "text")
@@ -164,13 +166,6 @@ async def edit(visit: Visit) -> Response:
     except TollhouseError as error:
         return await _refused(visit, error, form, one, assistant)
     return await _begun(visit, started, assistant, (started.question, started.answer), message_id)
-
-
-async def _by_id(visit: Visit, assistant_id: UUID | None) -> Assistant | None:
-    if assistant_id is None:
-        return None
-    async with visit.state.db.member(visit.who.organization_id, visit.who.person_id) as tx:
-        return await assistants.find(tx, visit.who.organization_id, assistant_id)
 
 
 def _said(form: Form, assistant_id: UUID | None) -> flow.Said:
@@ -226,7 +221,7 @@ async def events(visit: Visit) -> Response:
     one, found = await one_of(visit), await _message(visit)
     if not answer.wants_events(visit):
         raise BadRequest(_("Pages listen here to an answer; there is nothing to look at."), status=406)
-    return answer.told(visit, Spoken(one, await _assistant(visit, one), (found,)))
+    return answer.told(visit, Spoken(one, await _assistant(visit, one.assistant_id), (found,)))
 
 
 async def _message(visit: Visit) -> Message:
