@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from tests.web.browser import chromium, chromium_address, window
@@ -31,6 +32,10 @@ TEMPLATE = "seeded_template"
 MEMORY, MEMORY_MIN = Path("/dev/shm"), 4 << 30
 TEST_SECRET = b"a secret that only the tests know"
 TEST_POLICY = Policy(Keyring(TEST_SECRET), "test")
+
+# How long an example takes depends on who else is busy here.
+settings.register_profile("tollhouse", deadline=None)
+settings.load_profile("tollhouse")
 
 _numbers = itertools.count(1)
 

@@ -334,7 +334,7 @@ fields = st.sampled_from(
     ["model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options", "n", "temperature", "stop",
      "seed", "logit_bias", "response_format", "tools", "tool_choice", "functions", "prediction", "metadata", "user"]
 )  # fmt: skip
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def assert_never_at_fault(house: House, tenant: Tenant, body: bytes) -> None:

@@ -510,7 +510,7 @@ _VALUES = st.lists(st.one_of(_PARTS, _TEXT), max_size=6).map("".join)
 _NAMES = st.sampled_from(["authorization", "x-api-key", "cookie", "sec-fetch-site", "origin", "x-tollhouse-user"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(_NAMES, _VALUES), max_size=4), st.sampled_from([CHAT, "/v1/key", "/api/settings"]))
 async def test_no_header_brings_the_server_down(house: House, headers: list[tuple[str, str]], path: str) -> None:
     reply = await said(house, "POST" if path == CHAT else "GET", path, headers)

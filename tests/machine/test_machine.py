@@ -28,7 +28,6 @@ def wanted(examples: int, steps: int) -> settings:
         stateful_step_count=steps,
         derandomize=long is None,
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
 
