@@ -30,6 +30,8 @@ def answers(page: Page, state: str = "done") -> Locator:
 
 
 async def say(page: Page, text: str) -> None:
+    """Once nothing is being answered any more: until then nothing is sent."""
+    await expect(answers(page, "writing")).to_have_count(0)
     await composer(page).fill(text)
     await composer(page).press("Enter")
 
@@ -210,12 +212,15 @@ async def test_without_scripts_a_chat_is_had_as_well(place: Place, window: Windo
     await context.add_cookies([{"name": name, "value": value, "url": place.url} for name, value in ada.cookies.items()])
     page = await context.new_page()
     await page.goto(place.url + "/chat?assistant=laozi")
-    await composer(page).fill(f"Hello {QUICK}")
+    await composer(page).fill("Hello sandbox:tokens=40 sandbox:delay=200")
     await page.get_by_test_id("send-button").click()
-    await expect(answers(page)).to_contain_text("[sandbox]")
-    await composer(page).fill(f"And more {QUICK}")
+    await expect(answers(page, "writing")).to_have_count(1)
+    await expect(answers(page)).to_contain_text("[sandbox]", timeout=30_000)  # the page looks again by itself
+    await composer(page).fill("And more sandbox:tokens=900 sandbox:delay=0")
     await page.get_by_test_id("send-button").click()
+    await expect(answers(page)).to_have_count(2, timeout=30_000)
     await expect(page.locator(".said")).to_have_count(2)
+    await expect(answers(page).last).to_be_in_viewport()
     menu = page.get_by_role("button", name="What to do with this chat")
     await menu.click()
     await page.locator("#chat-rename").click()
