@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 
 from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_currency, format_decimal
@@ -31,7 +32,7 @@ def minute(at: datetime) -> str:
 
 def number(value: int | float | Decimal, decimals: int = 0) -> str:
     """1234567 -> 1,234,567; with at most so many decimals, rounded half to even."""
-    return format_decimal(value, "#,##0." + "#" * decimals if decimals else "#,##0", current())
+    return _number(value, "#,##0." + "#" * decimals if decimals else "#,##0", current())
 
 
 def compact(value: int) -> str:
@@ -48,14 +49,30 @@ def credits(micros: int, decimals: int = 6) -> str:
 
 def cents(value: int) -> str:
     """A price in cents of a dollar: 499 -> $4.99."""
-    return format_currency(Decimal(value) / 100, "USD", locale=current())
+    return _cents(value, current())
 
 
 def nanos(value: int, decimals: int = 6) -> str:
     """A cost in nano-dollars: 1_230_000 -> $0.00123; at least two decimals."""
     spare = "#" * (decimals - 2)
     pattern = {"en": f"¤#,##0.00{spare}", "de": f"#,##0.00{spare} ¤"}[current()]
-    return format_currency(Decimal(value).scaleb(-9), "USD", pattern, current(), currency_digits=False)
+    return _nanos(value, pattern, current())
+
+
+# A page with many models says the same few figures hundreds of times, and to write one takes as long as a query.
+@lru_cache(maxsize=4_096)
+def _number(value: float | Decimal, pattern: str, language: str) -> str:
+    return format_decimal(value, pattern, language)
+
+
+@lru_cache(maxsize=4_096)
+def _cents(value: int, language: str) -> str:
+    return format_currency(Decimal(value) / 100, "USD", locale=language)
+
+
+@lru_cache(maxsize=4_096)
+def _nanos(value: int, pattern: str, language: str) -> str:
+    return format_currency(Decimal(value).scaleb(-9), "USD", pattern, language, currency_digits=False)
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {

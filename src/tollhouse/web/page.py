@@ -49,6 +49,7 @@ class Pages:
     def __init__(self, site: Site, assets: Assets) -> None:
         self._assets = assets
         self._icons = assets.icons()
+        self._drawn: dict[tuple[str, str], Markup] = {}  # as many as templates name
         self._environment = environment = Environment(
             loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
@@ -71,12 +72,15 @@ class Pages:
     def icon(self, name: str, css: str = "") -> Markup:
         """An icon of the sprite, which readers aloud pass over: what it says must stand beside it. KeyError when
         assets/icons.txt does not list it."""
-        if name not in self._icons:
-            raise KeyError(f"there is no icon {name!r}: add it to assets/icons.txt and run make assets")
-        classes = escape(f"icon {css}".strip())
-        return Markup('<svg class="{}" aria-hidden="true"><use href="{}#{}"></use></svg>').format(
-            classes, self._assets["icons.svg"].url, name
-        )
+        drawn = self._drawn.get((name, css))
+        if drawn is None:
+            if name not in self._icons:
+                raise KeyError(f"there is no icon {name!r}: add it to assets/icons.txt and run make assets")
+            classes = escape(f"icon {css}".strip())
+            drawn = self._drawn[name, css] = Markup(
+                '<svg class="{}" aria-hidden="true"><use href="{}#{}"></use></svg>'
+            ).format(classes, self._assets["icons.svg"].url, name)
+        return drawn
 
     def render(self, template: str, context: Mapping[str, object]) -> str:
         return self._environment.get_template(template).render(context)
