@@ -138,6 +138,28 @@ async def test_a_trial_is_counted_and_ends_with_a_card_that_says_what_helps(plac
     await expect(page.get_by_role("link", name="Test message")).to_be_hidden()
 
 
+async def test_a_limit_that_is_hit_in_mid_conversation_says_when_there_is_more(place: Place, window: Window) -> None:
+    ada = await place.person("ada@example.com")
+    await place.change("UPDATE plan SET daily_messages = 2 WHERE id = 'free'")
+    page = await window(place.url + "/chat", PHONE, "light", ada.cookies)
+    for number, text in enumerate(("One", "Two"), 1):
+        await say(page, f"{text} {QUICK}")
+        await expect(answers(page)).to_have_count(number)
+    await say(page, f"Three {QUICK}")
+    card = page.locator('.refusal[data-code="rate_limit_exceeded"]')
+    await expect(card).to_contain_text("A limit is reached")
+    await expect(card).to_contain_text("0 of 2 left")
+    await expect(card).to_contain_text(re.compile(r"There is more from \d+ \w+ \d{4}, 00:00 UTC\."))
+    await expect(composer(page)).to_have_value(f"Three {QUICK}")
+    await assert_accessible(page)
+    await page.reload()
+    await expect(answers(page)).to_have_count(2)
+    await expect(page.locator(".said")).to_have_count(2)
+    await place.change("UPDATE plan SET daily_messages = 3 WHERE id = 'free'")
+    await say(page, f"Three {QUICK}")
+    await expect(answers(page)).to_have_count(3)
+
+
 async def test_an_answer_goes_on_through_reloads_and_tabs_until_it_is_stopped(place: Place, window: Window) -> None:
     ada = await place.person("ada@example.com")
     page = await window(place.url + "/chat", DESK, "dark", ada.cookies)
