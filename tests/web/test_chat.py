@@ -169,6 +169,24 @@ async def test_an_answer_is_made_anew_edited_and_rated(place: Place) -> None:
     assert (await send(ada, f"{path}/messages/{third}/edit", {"text": "x"}, EVENTS)).status == 404
 
 
+async def test_the_models_for_another_answer_are_all_that_may_answer_with_those_of_ones_own(place: Place) -> None:
+    ada = await place.person("ada@example.com")
+    path = await begun(ada)
+    [member] = await rows(place, "SELECT organization_id FROM member WHERE person_id = %s", ada.person_id)
+    own = uuid4()
+    await place.change(
+        """INSERT INTO own_model (organization_id, id, person_id, name, protocol, base_url, provider_model_id,
+               context_window, max_output_tokens, created_at, updated_at)
+           VALUES (%s, %s, %s, 'Our Llama', 'openai', 'http://127.0.0.1:9/v1', 'llama', 8000, 100, now(), now())""",
+        member["organization_id"], own, ada.person_id,
+    )  # fmt: skip
+    found = {str(one["value"]): one.get_text() for one in (await ada.get(path)).soup.select("#again-model option")}
+    assert found[f"own/{own}"] == "Our Llama" and {"auto", "sandbox", "gpt-4o"} <= found.keys()
+    assert "2 trial messages left" in found["gpt-4o"]
+    label = (await ada.get(path)).soup.select_one('#rename label[for="chat-title"]')
+    assert label is not None and label.find_next("input")["id"] == "chat-title"  # type: ignore[index]
+
+
 async def test_who_leaves_and_comes_back_reads_the_whole_answer_and_only_one_is_written(place: Place) -> None:
     ada = await place.person("ada@example.com")
     slow = "sandbox:delay=15 sandbox:tokens=40"
