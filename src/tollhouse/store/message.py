@@ -60,12 +60,16 @@ async def find(tx: TenantTx, organization_id: UUID, conversation_id: UUID, messa
             WHERE organization_id = %s AND conversation_id = %s AND id = %s AND replaced_at IS NULL""",
         (organization_id, conversation_id, message_id),
     )
-    found = [_message(row) for row in await cursor.fetchall()]
-    return next(iter(await _with_bills(tx, organization_id, found)), None)
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    [found] = await _with_bills(tx, organization_id, [_message(row)])
+    return found
 
 
 async def _with_bills(tx: TenantTx, organization_id: UUID, messages: list[Message]) -> list[Message]:
-    """What an answer cost whose process is gone stands in the books alone, once they have closed its call."""
+    """The same messages. What an answer cost whose process is gone stands in the books alone, once they have closed its
+    call: later than it began, but for clocks that differ."""
     lost = [one.id for one in messages if one.state == "incomplete" and one.request_id and one.charged_micros is None]
     if not lost:
         return messages
